@@ -1,0 +1,132 @@
+"""What an agent is: a prompt, a typed input and a typed output. Agents call nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from soma_bench.errors import AnswerError
+from soma_bench.files import first_problem
+from soma_bench.types import AgentName, Completion, Message, Options, Request, Thinking
+
+
+class Strict(BaseModel):
+    """Base of every record that comes from outside: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+In = TypeVar("In", bound=BaseModel)
+Out = TypeVar("Out", bound=BaseModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent(Generic[In, Out]):
+    """Turns an input into a request and an answer into an output.
+
+    The prompt is the system text, one worked example as a pair of turns, and the case itself, so
+    that everything before the case is the same for all cases of an agent.
+    """
+
+    name: AgentName
+    input_type: type[In]
+    output_type: type[Out]
+    system: str
+    example: tuple[In, Out]
+    """A worked example; its input and output go through the same code as a case's."""
+    render: Callable[[In], str]
+    """The user's turn for an input."""
+    write: Callable[[Out], str]
+    """The text a model should have answered to mean this output."""
+    parse: Callable[[str], Out]
+    """The output an answer means; raises AnswerError when it means none."""
+    schema: Mapping[str, Any] | None
+    """JSON Schema of the answer; None for free text."""
+    max_tokens: int
+
+    def messages(self, inputs: In) -> tuple[Message, ...]:
+        """The conversation that asks the agent's question about ``inputs``."""
+        example_input, example_output = self.example
+        return (
+            Message("system", self.system),
+            Message("user", self.render(example_input)),
+            Message("assistant", self.write(example_output)),
+            Message("user", self.render(inputs)),
+        )
+
+    def request(
+        self, inputs: In, *, model: str, thinking: Thinking | None, options: Options
+    ) -> Request:
+        """The request that a sweep and the pipeline alike send to a provider."""
+        return Request(
+            model=model,
+            messages=self.messages(inputs),
+            max_tokens=self.max_tokens,
+            thinking=thinking,
+            schema=self.schema,
+            options=options,
+        )
+
+    def read(self, completion: Completion) -> Out:
+        """The typed output of a completion.
+
+        Raises:
+            AnswerError: the answer was refused, was cut off by its token limit, or does not parse.
+        """
+        if completion.finish != "stop":
+            reason = {"length": "was cut off at its token limit", "refusal": "is a refusal"}
+            raise AnswerError(f"{self.name}: the answer {reason[completion.finish]}")
+        return self.parse(completion.text)
+
+
+def json_writer(output: BaseModel) -> str:
+    """Compact JSON of an output, as a worked example shows it."""
+    return output.model_dump_json()
+
+
+def json_parser(output_type: type[Out]) -> Callable[[str], Out]:
+    """A parser that takes exactly the JSON of ``output_type`` and nothing else."""
+
+    def parse(text: str) -> Out:
+        try:
+            return output_type.model_validate_json(text.strip())
+        except ValidationError as error:
+            raise AnswerError(
+                f"the answer is not {output_type.__name__}: {first_problem(error)}"
+            ) from error
+
+    return parse
+
+
+def answer_schema(output_type: type[BaseModel]) -> dict[str, Any]:
+    """JSON Schema of an output, as small as backends want it: no titles, no descriptions."""
+
+    def strip(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {
+                key: {name: strip(sub) for name, sub in value.items()}
+                if key in ("properties", "$defs")
+                else strip(value)
+                for key, value in node.items()
+                if key not in ("title", "description")
+            }
+        if isinstance(node, list):
+            return [strip(item) for item in node]
+        return node
+
+    schema: dict[str, Any] = strip(output_type.model_json_schema())
+    return schema
+
+
+def prompt_text(name: AgentName) -> str:
+    """The system prompt that lies beside the agents as ``prompts/<name>.md``."""
+    return (
+        resources.files("soma_bench.agents")
+        .joinpath(f"prompts/{name}.md")
+        .read_text("utf-8")
+        .strip()
+    )

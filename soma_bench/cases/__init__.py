@@ -1,0 +1,1 @@
+"""Cases: evaluation inputs with their references, grouped in suites."""

@@ -1,0 +1,73 @@
+"""Everything that can go wrong, as one tree.
+
+SomaError
+├── ConfigError          wrong use or bad input: a file, a flag, a setting
+├── AnswerError          a model's answer does not say what its agent must say
+├── PrivacyError         a request was about to go where its privacy level forbids
+└── ProviderError        a backend failed; ``kind`` says how, ``retryable`` whether another try may help
+
+Every message is one sentence that says what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ProviderFailure = Literal[
+    "not_running",
+    "model_missing",
+    "out_of_memory",
+    "bad_request",
+    "context_too_long",
+    "rate_limited",
+    "overloaded",
+    "timeout",
+    "cut_off",
+    "malformed",
+    "bad_key",
+    "backend",
+]
+
+_RETRYABLE: frozenset[ProviderFailure] = frozenset(
+    {"not_running", "rate_limited", "overloaded", "timeout", "cut_off", "malformed", "backend"}
+)
+
+
+class SomaError(Exception):
+    """Base of every error that soma_bench raises on purpose."""
+
+
+class ConfigError(SomaError):
+    """Wrong use or bad input; the command line ends with exit code 2."""
+
+
+class AnswerError(SomaError):
+    """A model's answer cannot be read as its agent's output (not JSON, cut short, empty, refused)."""
+
+
+class PrivacyError(SomaError):
+    """The privacy level forbids what was about to happen."""
+
+
+class ProviderError(SomaError):
+    """A backend failed.
+
+    Args:
+        provider: the provider's name; it opens the message.
+        message: what happened and what to do.
+        kind: the class of the failure.
+        wait_s: how long the backend asked to wait, where it said so.
+    """
+
+    def __init__(
+        self, provider: str, message: str, *, kind: ProviderFailure, wait_s: float | None = None
+    ) -> None:
+        super().__init__(f"{provider}: {message}")
+        self.provider = provider
+        self.kind: ProviderFailure = kind
+        self.wait_s = wait_s
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later or elsewhere."""
+        return self.kind in _RETRYABLE

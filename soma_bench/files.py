@@ -1,0 +1,125 @@
+"""Reading and writing files so that nothing is ever lost, half-written or misread."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from soma_bench.errors import ConfigError
+
+_BLOCK = 1 << 20
+
+
+def write_atomically(path: Path, data: str | bytes) -> bool:
+    """Replace ``path`` by ``data`` in one step, making its folder; True if the bytes changed.
+
+    An identical file is left alone, so that tools which look at its date see no change.
+
+    Raises:
+        ConfigError: the file cannot be written; nothing was changed.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    try:
+        if path.is_file() and path.read_bytes() == raw:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(raw)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return True
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        ConfigError: there is no such file, it cannot be read, or it is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; duplicate keys and NaN are refused.
+
+    Raises:
+        ConfigError: the file cannot be read or is not JSON; the message names line and column.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, place: str) -> Any:
+    """``json.loads`` without its laxity: duplicate keys, NaN and Infinity are errors.
+
+    Raises:
+        ConfigError: the text is not JSON; the message begins with ``place``.
+    """
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"{place}: key {key!r} stands twice in one object")
+        return dict(pairs)
+
+    def no_constant(name: str) -> None:
+        raise ConfigError(f"{place}: {name} is not a JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+    except json.JSONDecodeError as error:
+        where = f"{place}:{error.lineno}:{error.colno}"
+        raise ConfigError(f"{where}: is not JSON: {error.msg}") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{place}: is not usable JSON: {error}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first finding of a pydantic error as ``field.path: what is wrong (got ...)``."""
+    finding = error.errors(include_url=False)[0]
+    path = ""
+    for part in finding["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    message = finding["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    more = error.error_count() - 1
+    suffix = f" (and {more} more)" if more else ""
+    return f"{path or 'the whole'}: {message}{suffix}"
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, UTF-8, no NaN; what digests are made over."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: Any) -> str:
+    """``sha256:`` and the hexadecimal digest of a JSON value's canonical text."""
+    return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """``sha256:`` and the hexadecimal digest of a file's bytes."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Routing: what a profile says, and how it is exported."""

@@ -1,0 +1,67 @@
+"""What was measured of one target at one agent: the row that compare prints, the optimiser chooses
+from, and a profile carries as its proof."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from soma_bench.agents.base import Strict
+from soma_bench.types import AgentName, Target
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Mean = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Evidence(Strict):
+    """One agent on one target: how good, how fast, how dear, and how sure."""
+
+    agent: AgentName
+    target: str
+    """Canonical text of the target."""
+    metric: str
+    """Name of the agent's primary metric."""
+    n: Annotated[int, Field(ge=1)]
+    """Trials behind the figures; a failed answer counts and scores 0."""
+    cases: Annotated[int, Field(ge=1)]
+    """Distinct cases among them; the interval resamples cases, not trials."""
+    quality: Share
+    """Mean of the primary metric."""
+    quality_low: Share
+    quality_high: Share
+    """95 % interval of the mean."""
+    answer_failures: Count
+    """Answers that did not parse, were cut off or refused, all counted in ``n``."""
+    latency_p50_s: Seconds
+    latency_p95_s: Seconds
+    cost_usd: Mean | None
+    """Mean price of one call; None when it is not known. Local calls have no fee."""
+    memory_bytes: Count | None
+    """Memory of the loaded model; None where it is someone else's machine or was not measured."""
+    prompt_tokens: Mean
+    output_tokens: Mean
+    thinking_tokens: Mean
+    """Mean tokens per call; thinking is part of output."""
+    synthetic: bool
+    """Whether the target's weights are a test derivative: such figures prove nothing about a model
+    anyone would deploy."""
+
+    @field_validator("target")
+    @classmethod
+    def _is_canonical(cls, value: str) -> str:
+        if str(Target.parse(value)) != value:
+            raise ValueError(f"target {value!r} is not in canonical form")
+        return value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Evidence:
+        if not self.quality_low <= self.quality <= self.quality_high:
+            raise ValueError("quality must lie inside its interval")
+        if self.latency_p50_s > self.latency_p95_s:
+            raise ValueError("latency_p50_s is above latency_p95_s")
+        if self.answer_failures > self.n or self.cases > self.n:
+            raise ValueError("answer_failures and cases cannot be more than n")
+        return self

@@ -1,0 +1,1 @@
+"""Scoring: pure functions from an answer and its reference to named parts."""

@@ -1,0 +1,23 @@
+"""Where things live, and what the environment may change about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+CACHE_VARIABLE = "SOMA_BENCH_CACHE"
+STORE_VARIABLE = "SOMA_BENCH_STORE"
+DEFAULT_STORE = "reports/runs.db"
+
+
+def models_dir() -> Path:
+    """Folder of the embedded model's files: ``$SOMA_BENCH_CACHE/models`` or the user's cache."""
+    root = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("soma-bench")
+    return Path(root) / "models"
+
+
+def store_location(given: str | None = None) -> str:
+    """Path or URL of the store: the argument, else ``$SOMA_BENCH_STORE``, else ``reports/runs.db``."""
+    return given or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE

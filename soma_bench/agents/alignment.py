@@ -45,13 +45,15 @@ AGENT = Agent(
     input_type=AlignmentInput,
     output_type=AlignmentOutput,
     system=prompt_text("alignment"),
-    example=(
-        AlignmentInput(message="Please correct the nodule's side: it lies in the left lung."),
-        AlignmentOutput(
-            intent="REVISION",
-            handler="radiologist",
-            asked="correct the side to left",
-            confidence=90,
+    examples=(
+        (
+            AlignmentInput(message="Please correct the nodule's side: it lies in the left lung."),
+            AlignmentOutput(
+                intent="REVISION",
+                handler="radiologist",
+                asked="correct the side to left",
+                confidence=90,
+            ),
         ),
     ),
     render=_render,

@@ -28,16 +28,16 @@ Out = TypeVar("Out", bound=BaseModel)
 class Agent(Generic[In, Out]):
     """Turns an input into a request and an answer into an output.
 
-    The prompt is the system text, one worked example as a pair of turns, and the case itself, so
-    that everything before the case is the same for all cases of an agent.
+    The prompt is the system text, worked examples as pairs of turns, and the case itself, so that
+    everything before the case is the same for all cases of an agent.
     """
 
     name: AgentName
     input_type: type[In]
     output_type: type[Out]
     system: str
-    example: tuple[In, Out]
-    """A worked example; its input and output go through the same code as a case's."""
+    examples: tuple[tuple[In, Out], ...]
+    """Worked examples; their inputs and outputs go through the same code as a case's."""
     render: Callable[[In], str]
     """The user's turn for an input."""
     write: Callable[[Out], str]
@@ -50,13 +50,11 @@ class Agent(Generic[In, Out]):
 
     def messages(self, inputs: In) -> tuple[Message, ...]:
         """The conversation that asks the agent's question about ``inputs``."""
-        example_input, example_output = self.example
-        return (
-            Message("system", self.system),
-            Message("user", self.render(example_input)),
-            Message("assistant", self.write(example_output)),
-            Message("user", self.render(inputs)),
-        )
+        turns = [Message("system", self.system)]
+        for example_input, example_output in self.examples:
+            turns.append(Message("user", self.render(example_input)))
+            turns.append(Message("assistant", self.write(example_output)))
+        return (*turns, Message("user", self.render(inputs)))
 
     def request(
         self, inputs: In, *, model: str, thinking: Thinking | None, options: Options

@@ -1,0 +1,137 @@
+"""Pathologist: which diagnosis explains the findings, and what should be done next?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from soma_bench.agents.base import (
+    Agent,
+    Strict,
+    answer_schema,
+    json_parser,
+    json_writer,
+    prompt_text,
+)
+from soma_bench.agents.radiologist import Finding, Percent, Region, render_region
+
+Name = Annotated[str, Field(min_length=1, max_length=60)]
+Code = Annotated[str, Field(min_length=3, max_length=8)]
+Phrase = Annotated[str, Field(min_length=1, max_length=60)]
+
+
+class PathologistInput(Strict):
+    """What the diagnosis is made from."""
+
+    findings: Annotated[tuple[Finding, ...], Field(max_length=20)] | None = None
+    """The radiologist's findings, empty when there are none; None when nobody has read the
+    segmentation yet and its regions stand for them."""
+    regions: Annotated[tuple[Region, ...], Field(max_length=20)] = ()
+    context: Annotated[str, Field(min_length=1, max_length=1000)]
+    """Age, history, complaints, laboratory results."""
+
+    @model_validator(mode="after")
+    def _says_what_was_seen(self) -> PathologistInput:
+        if self.findings is None and not self.regions:
+            raise ValueError("give findings (they may be empty) or regions")
+        return self
+
+
+class Diagnosis(Strict):
+    """The diagnosis that explains the findings best."""
+
+    name: Name
+    icd10: Code
+    """ICD-10-CM code, such as ``R91.1``."""
+    confidence: Percent
+    reasoning: Annotated[str, Field(min_length=1, max_length=120)]
+
+
+class Differential(Strict):
+    """Another diagnosis that stays possible."""
+
+    name: Name
+    icd10: Code
+    confidence: Percent
+    findings_for: Phrase
+    findings_against: Phrase
+
+
+class PathologistOutput(Strict):
+    """A diagnosis with its alternatives and the next steps."""
+
+    primary: Diagnosis
+    differentials: Annotated[tuple[Differential, ...], Field(max_length=2)]
+    """Best first."""
+    workup: Annotated[tuple[Phrase, ...], Field(max_length=3)]
+    """Recommended next steps, most useful first."""
+
+
+def render_finding(finding: Finding) -> str:
+    """One line of text that says everything of a finding but its confidence."""
+    looks = ", ".join((*finding.characteristics, finding.kind))
+    return (
+        f"{finding.id}: {finding.size_mm} mm {looks}, {finding.place}, {finding.severity} severity"
+    )
+
+
+def _render(inputs: PathologistInput) -> str:
+    if inputs.findings is None:
+        seen = ["Regions:", *map(render_region, inputs.regions)]
+    else:
+        seen = [
+            "Findings:",
+            *(map(render_finding, inputs.findings) if inputs.findings else ["none"]),
+        ]
+    return "\n".join([f"Context: {inputs.context}", *seen])
+
+
+AGENT = Agent(
+    name="pathologist",
+    input_type=PathologistInput,
+    output_type=PathologistOutput,
+    system=prompt_text("pathologist"),
+    examples=(
+        (
+            PathologistInput(
+                context="Woman, 44. Fever and productive cough for 5 days, raised CRP.",
+                findings=(
+                    Finding(
+                        id="F1",
+                        kind="opacity",
+                        laterality="left",
+                        location="lower lobe",
+                        size_mm=60,
+                        characteristics=("solid",),
+                        severity="moderate",
+                        confidence=90,
+                    ),
+                ),
+            ),
+            PathologistOutput(
+                primary=Diagnosis(
+                    name="Pneumonia",
+                    icd10="J18.9",
+                    confidence=85,
+                    reasoning="Fever, cough and raised CRP with a lobar opacity.",
+                ),
+                differentials=(
+                    Differential(
+                        name="Atelectasis",
+                        icd10="J98.11",
+                        confidence=10,
+                        findings_for="lobar opacity",
+                        findings_against="fever, raised CRP",
+                    ),
+                ),
+                workup=("Sputum culture", "Chest X-ray in 6 weeks"),
+            ),
+        ),
+    ),
+    render=_render,
+    write=json_writer,
+    parse=json_parser(PathologistOutput),
+    schema=answer_schema(PathologistOutput),
+    max_tokens=384,
+)

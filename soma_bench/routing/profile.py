@@ -1,0 +1,265 @@
+"""A routing profile: which target each agent uses, with which fallback, and the proof for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+
+from soma_bench.agents.base import Strict
+from soma_bench.errors import ConfigError
+from soma_bench.files import digest, first_problem, read_json, write_atomically
+from soma_bench.routing.backends import Host, ModelName, Providers, is_loopback
+from soma_bench.routing.constraints import Constraints, Objective, Pipeline
+from soma_bench.routing.evidence import Evidence
+from soma_bench.types import AGENTS, AgentName, PrivacyLevel, ProviderName, Target
+
+SCHEMA_VERSION = 1
+
+_MAX_LINE = 400
+
+
+def _known_version(value: int) -> int:
+    if value != SCHEMA_VERSION:
+        raise ValueError(f"{value} is not known; this release reads {SCHEMA_VERSION}")
+    return value
+
+
+def _iso_date(value: str) -> str:
+    datetime.fromisoformat(value)
+    return value
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Label = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Alias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Whole = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
+Figure = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class AgentRouting(Strict):
+    """One agent's targets, as written: ``provider:model`` or ``provider:alias``."""
+
+    primary: Annotated[str, Field(min_length=1, max_length=300)]
+    fallback: Annotated[str, Field(min_length=1, max_length=300)] | None
+    privacy: PrivacyLevel
+    reason: Line
+
+
+class Provenance(Strict):
+    """Where the figures come from."""
+
+    run_ids: Annotated[tuple[Label, ...], Field(strict=False, max_length=1000)] = ()
+    suite_digests: Annotated[dict[Label, Digest], Field(max_length=100)] = Field(
+        default_factory=dict
+    )
+    """By suite (or agent)."""
+    model_digests: Annotated[dict[Label, Digest | None], Field(max_length=2000)] = Field(
+        default_factory=dict
+    )
+    """By target or model; None where the vendor publishes no weights."""
+    prompt_digests: Annotated[dict[Label, Digest], Field(max_length=100)] = Field(
+        default_factory=dict
+    )
+    """By agent."""
+    hardware: Annotated[dict[Label, Line | bool | Whole | Figure | None], Field(max_length=100)] = (
+        Field(default_factory=dict)
+    )
+    library_versions: Annotated[dict[Label, Line], Field(max_length=200)] = Field(
+        default_factory=dict
+    )
+    date: Annotated[str, Field(max_length=40), AfterValidator(_iso_date)] | None = None
+    """ISO 8601; when the run was measured, not when the file was written."""
+    digest: Digest | None = None
+    """Over the canonical JSON of everything else in the profile; `save_profile` sets it."""
+
+
+class Profile(Strict):
+    """A whole routing profile, schema version 1. What cannot be right is refused on construction."""
+
+    schema_version: Annotated[int, AfterValidator(_known_version)]
+    name: Name
+    providers: Providers
+    trusted_hosts: Annotated[tuple[Host, ...], Field(strict=False, max_length=100)] = ()
+    """Hosts of one's own whose Ollama counts as local; loopback always does."""
+    models: dict[ProviderName, Annotated[dict[Alias, ModelName], Field(max_length=200)]] = Field(
+        default_factory=dict
+    )
+    """Aliases: ``ollama:vision`` in a route means the model under ``models.ollama.vision``."""
+    routing: dict[AgentName, AgentRouting]
+    auto_fallback: bool = True
+    """Whether a failed or slow primary is followed by its fallback without asking."""
+    latency_threshold_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 30_000
+    """How long a local stage may take before its fallback is used."""
+    pipeline: Pipeline = "sequential"
+    objective: Objective = "quality_latency_cost"
+    constraints: Constraints = Constraints()
+    evidence: Annotated[tuple[Evidence, ...], Field(strict=False, max_length=20_000)] = ()
+    synthetic_evidence: bool = False
+    """Must be true when any evidence comes from synthetic weights; such a profile is for tests."""
+    provenance: Provenance = Provenance()
+
+    @field_validator("routing")
+    @classmethod
+    def _has_all_agents(cls, value: dict[AgentName, AgentRouting]) -> dict[AgentName, AgentRouting]:
+        missing = [agent for agent in AGENTS if agent not in value]
+        if missing:
+            raise ValueError(f"no route for {', '.join(missing)}")
+        return {agent: value[agent] for agent in AGENTS}
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Profile:
+        for provider, aliases in self.models.items():
+            for alias, model in aliases.items():
+                if model in aliases:
+                    raise ValueError(
+                        f"models.{provider}.{alias}: {model!r} is an alias itself; name the model"
+                    )
+        for agent in AGENTS:
+            self._check_route(agent)
+        seen: set[tuple[str, str]] = set()
+        for index, row in enumerate(self.evidence):
+            if (row.agent, row.target) in seen:
+                raise ValueError(
+                    f"evidence[{index}].target: {row.target} stands twice for {row.agent}"
+                )
+            seen.add((row.agent, row.target))
+            if row.synthetic and not self.synthetic_evidence:
+                raise ValueError(
+                    f"evidence[{index}].synthetic: synthetic weights prove nothing about a model"
+                    " anyone would deploy; set synthetic_evidence to true to use them for a test"
+                )
+        return self
+
+    def _check_route(self, agent: AgentName) -> None:
+        route = self.routing[agent]
+        targets: list[Target] = []
+        for role, text in (("primary", route.primary), ("fallback", route.fallback)):
+            if text is None:
+                continue
+            where = f"routing.{agent}.{role}"
+            try:
+                target = self.target(text)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+            if not self.providers.enabled(target.provider):
+                raise ValueError(
+                    f"{where}: {text!r} needs provider {target.provider}, which is disabled;"
+                    f" set providers.{target.provider}.enabled or choose another target"
+                )
+            if route.privacy == "local_only" and not self.is_local(target):
+                trust = ", or name its host in trusted_hosts" if target.is_local else ""
+                raise ValueError(
+                    f"{where}: {text!r} leaves this machine, and {agent} is local_only;"
+                    f" choose a local target{trust}"
+                )
+            targets.append(target)
+        if len(targets) == 2 and targets[0] == targets[1]:
+            raise ValueError(f"routing.{agent}.fallback: is the primary itself ({targets[0]})")
+
+    def target(self, text: str) -> Target:
+        """The target that ``text`` means, an alias of ``models`` replaced by its model.
+
+        Raises:
+            ValueError: the text is not a target.
+        """
+        target = Target.parse(text)
+        model = self.models.get(target.provider, {}).get(target.model, target.model)
+        return Target(target.provider, model, target.thinking)
+
+    def is_local(self, target: Target) -> bool:
+        """Whether a request to ``target`` stays on machines of one's own."""
+        if target.provider != "ollama":
+            return target.is_local
+        host = urlsplit(self.providers.ollama.base_url).hostname or ""
+        return is_loopback(host) or host in self.trusted_hosts
+
+    def sealed(self) -> Profile:
+        """The same profile with its digest set."""
+        provenance = self.provenance.model_copy(update={"digest": profile_digest(self)})
+        return self.model_copy(update={"provenance": provenance})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One agent's route with its aliases resolved."""
+
+    agent: AgentName
+    primary: Target
+    fallback: Target | None
+    privacy: PrivacyLevel
+    reason: str
+
+
+def resolve(profile: Profile, agent: AgentName) -> Route:
+    """The route of ``agent``, ready to call."""
+    route = profile.routing[agent]
+    return Route(
+        agent=agent,
+        primary=profile.target(route.primary),
+        fallback=None if route.fallback is None else profile.target(route.fallback),
+        privacy=route.privacy,
+        reason=route.reason,
+    )
+
+
+def profile_digest(profile: Profile) -> str:
+    """Digest over the canonical JSON of everything but the digest itself."""
+    content: dict[str, Any] = profile.model_dump(mode="json")
+    del content["provenance"]["digest"]
+    return digest(content)
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile and check all of it.
+
+    A file that carries evidence must carry the digest that `save_profile` wrote; any other file
+    may leave it out, as a hand-written profile does.
+
+    Raises:
+        ConfigError: the file cannot be read, is not a profile, or was changed after it was
+            written; one line ``file: field.path: what``.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: is not a profile: a JSON object is expected")
+    try:
+        profile = Profile.model_validate(content)
+    except ValidationError as error:
+        # Checks across fields name their place themselves; pydantic knows only "the whole".
+        problem = first_problem(error).removeprefix("the whole: ")
+        raise ConfigError(f"{path}: {_one_line(problem)}") from error
+    stored = profile.provenance.digest
+    if stored is None and profile.evidence:
+        raise ConfigError(
+            f"{path}: provenance.digest: is missing, so nothing vouches for the evidence;"
+            " write the file by soma-bench optimize, or leave the evidence out"
+        )
+    if stored is not None and stored != profile_digest(profile):
+        raise ConfigError(
+            f"{path}: provenance.digest: does not match: the profile was changed after it was"
+            " written; make it again by soma-bench optimize, or remove evidence and digest to"
+            " route by hand"
+        )
+    return profile
+
+
+def save_profile(profile: Profile, path: Path) -> bool:
+    """Write a profile with its digest; True if the file's bytes changed.
+
+    Raises:
+        ConfigError: the file cannot be written; nothing was changed.
+    """
+    return write_atomically(path, profile.sealed().model_dump_json(indent=2) + "\n")
+
+
+def _one_line(text: str) -> str:
+    """A problem as one printable line, whatever keys and values the file put into it."""
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 3] + "..."

@@ -30,7 +30,11 @@ _HEADING_LINE = re.compile(r"(?P<marks>#{1,6})\s*(?P<hash>.+?)[\s#]*|\*\*(?P<bol
 _AI = re.compile(r"\bAI\b|\bartificial intelligence\b", re.IGNORECASE)
 _PHYSICIAN = re.compile(r"\b(?:physician|radiologist|doctor)\b", re.IGNORECASE)
 _REVIEW = re.compile(r"\b(?:review|verif|confirm|approv)", re.IGNORECASE)
-_NOT = re.compile(r"\b(?:no|not|without|never|un\w+ed)\b", re.IGNORECASE)
+_UNREVIEWED = re.compile(
+    r"\b(?:no|without)(?:\s+\w+){0,3}\s+(?:review|verif|confirm|approv)"
+    r"|\bneed not\b|\bnot (?:need|require|been)|\bunreviewed\b",
+    re.IGNORECASE,
+)
 
 Line = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -121,7 +125,7 @@ def _known_heading(match: re.Match[str] | None) -> Heading | None:
 def _is_disclaimer(line: str) -> bool:
     """Whether a line says both that AI had a part and that a physician reviews."""
     wanted = all(words.search(line) for words in (_AI, _PHYSICIAN, _REVIEW))
-    return wanted and not _NOT.search(line)
+    return wanted and not _UNREVIEWED.search(line)
 
 
 def report_line(finding: Finding) -> str:

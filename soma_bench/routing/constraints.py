@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from soma_bench.agents.base import Strict
 from soma_bench.routing.evidence import Share
@@ -19,14 +19,22 @@ Objective = Literal["quality_latency_cost"]
 """Highest sum of the primaries' quality, then lowest pipeline latency, then lowest cost."""
 
 
+def _by_agent(value: dict[AgentName, Any]) -> dict[AgentName, Any]:
+    return {agent: value[agent] for agent in AGENTS if agent in value}
+
+
 class Constraints(Strict):
     """Limits on an assignment of targets to agents; None is no limit."""
 
-    quality_floors: dict[AgentName, Share] = Field(default_factory=dict)
+    quality_floors: Annotated[dict[AgentName, Share], AfterValidator(_by_agent)] = Field(
+        default_factory=dict
+    )
     """Lowest quality that an agent's targets (primary and fallback) may have."""
     floor_on: Literal["low", "mean"] = "low"
     """What a floor is compared with: the lower end of the 95 % interval, or the mean."""
-    privacy: dict[AgentName, PrivacyLevel] = Field(default_factory=dict)
+    privacy: Annotated[dict[AgentName, PrivacyLevel], AfterValidator(_by_agent)] = Field(
+        default_factory=dict
+    )
     """An agent that is not named is ``local_only``."""
     max_latency_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
     """Over the whole pipeline, also with any one stage on its fallback."""
@@ -36,7 +44,7 @@ class Constraints(Strict):
     """Over the distinct models that must be resident together, fallbacks included."""
     max_cost_usd_per_1000: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
     """Price of 1000 analyses on the primaries."""
-    require_fallback: bool | dict[AgentName, bool] = False
+    require_fallback: bool | Annotated[dict[AgentName, bool], AfterValidator(_by_agent)] = False
     allow_synthetic: bool = False
     """Whether targets with synthetic weights may be chosen, whose figures prove nothing about a
     model anyone would deploy."""

@@ -34,6 +34,11 @@ def _iso_date(value: str) -> str:
     return value
 
 
+def _by_key(value: dict[str, Any]) -> dict[str, Any]:
+    """Equal profiles have equal bytes, in whatever order their keys were given."""
+    return dict(sorted(value.items()))
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
 Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Label = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -41,6 +46,11 @@ Alias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Whole = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
+Aliases = Annotated[dict[Alias, ModelName], Field(max_length=200), AfterValidator(_by_key)]
+Digests = Annotated[dict[Label, Digest | None], Field(max_length=2000), AfterValidator(_by_key)]
+Facts = Annotated[
+    dict[Label, Line | bool | Whole | Figure | None], Field(max_length=500), AfterValidator(_by_key)
+]
 
 
 class AgentRouting(Strict):
@@ -56,24 +66,14 @@ class Provenance(Strict):
     """Where the figures come from."""
 
     run_ids: Annotated[tuple[Label, ...], Field(strict=False, max_length=1000)] = ()
-    suite_digests: Annotated[dict[Label, Digest], Field(max_length=100)] = Field(
-        default_factory=dict
-    )
+    suite_digests: Digests = Field(default_factory=dict)
     """By suite (or agent)."""
-    model_digests: Annotated[dict[Label, Digest | None], Field(max_length=2000)] = Field(
-        default_factory=dict
-    )
+    model_digests: Digests = Field(default_factory=dict)
     """By target or model; None where the vendor publishes no weights."""
-    prompt_digests: Annotated[dict[Label, Digest], Field(max_length=100)] = Field(
-        default_factory=dict
-    )
+    prompt_digests: Digests = Field(default_factory=dict)
     """By agent."""
-    hardware: Annotated[dict[Label, Line | bool | Whole | Figure | None], Field(max_length=100)] = (
-        Field(default_factory=dict)
-    )
-    library_versions: Annotated[dict[Label, Line], Field(max_length=200)] = Field(
-        default_factory=dict
-    )
+    hardware: Facts = Field(default_factory=dict)
+    library_versions: Facts = Field(default_factory=dict)
     date: Annotated[str, Field(max_length=40), AfterValidator(_iso_date)] | None = None
     """ISO 8601; when the run was measured, not when the file was written."""
     digest: Digest | None = None
@@ -88,7 +88,7 @@ class Profile(Strict):
     providers: Providers
     trusted_hosts: Annotated[tuple[Host, ...], Field(strict=False, max_length=100)] = ()
     """Hosts of one's own whose Ollama counts as local; loopback always does."""
-    models: dict[ProviderName, Annotated[dict[Alias, ModelName], Field(max_length=200)]] = Field(
+    models: Annotated[dict[ProviderName, Aliases], AfterValidator(_by_key)] = Field(
         default_factory=dict
     )
     """Aliases: ``ollama:vision`` in a route means the model under ``models.ollama.vision``."""
@@ -256,7 +256,12 @@ def save_profile(profile: Profile, path: Path) -> bool:
     Raises:
         ConfigError: the file cannot be written; nothing was changed.
     """
-    return write_atomically(path, profile.sealed().model_dump_json(indent=2) + "\n")
+    return write_atomically(path, profile_text(profile.sealed()))
+
+
+def profile_text(profile: Profile) -> str:
+    """A profile's JSON as files hold it; the same profile always gives the same text."""
+    return profile.model_dump_json(indent=2) + "\n"
 
 
 def _one_line(text: str) -> str:

@@ -101,7 +101,7 @@ class Target:
             if name != "thinking" or not equals:
                 raise ValueError(f"target {text!r} takes ?thinking=... and nothing else")
             thinking = parse_thinking(value)
-        return cls(provider, model, thinking)  # type: ignore[arg-type]
+        return cls(provider, model, thinking)
 
     def __str__(self) -> str:
         query = "" if self.thinking is None else f"?thinking={self.thinking}"

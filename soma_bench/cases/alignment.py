@@ -15,7 +15,7 @@ class AlignmentReference(Strict):
     """The right reading of a message."""
 
     intent: Intent
-    handlers: Annotated[tuple[Handler, ...], Field(min_length=1, strict=False)]
+    handlers: Annotated[tuple[Handler, ...], Field(min_length=1, max_length=5)]
     """Handlers that are right; more than one where a message is open to several."""
 
 

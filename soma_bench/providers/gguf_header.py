@@ -7,6 +7,7 @@ and 3 (magic, version, counts, then key, type and value of each entry).
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from collections.abc import Mapping
@@ -33,13 +34,15 @@ _FORMATS = {
 }
 _STRING = 8
 _ARRAY = 9
+_DEFAULT_ALIGNMENT = 32
 
 
 def read_header(path: Path) -> Mapping[str, Scalar]:
     """Every scalar and string entry of a GGUF file's header, by key; arrays are passed over.
 
     Raises:
-        ConfigError: the file cannot be read or is not a whole little-endian GGUF header.
+        ConfigError: the file cannot be read, is not little-endian GGUF, or is cut short, be it in
+            the header or in the weights that the header announces.
     """
     try:
         with path.open("rb") as stream:
@@ -48,13 +51,11 @@ def read_header(path: Path) -> Mapping[str, Scalar]:
                     f"{path}: is not a GGUF file (it does not begin with 'GGUF'); remove it or copy it anew"
                 )
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Cursor(data).entries()
+                return _Cursor(data).read()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ConfigError(
-            f"{path}: its GGUF header is damaged ({error}); remove it or copy it anew"
-        ) from error
+        raise ConfigError(f"{path}: is damaged: {error}; remove it or copy it anew") from error
 
 
 class _Cursor:
@@ -64,18 +65,38 @@ class _Cursor:
         self._data = data
         self._at = len(MAGIC)
 
-    def entries(self) -> dict[str, Scalar]:
+    def read(self) -> dict[str, Scalar]:
         version = self._number("<I")
         if version not in _VERSIONS:
-            raise ValueError(f"version {version} is not one of {_VERSIONS}")
-        self._number("<Q")  # how many tensors
+            raise ValueError(f"its GGUF version {version} is not one of {_VERSIONS}")
+        tensors = int(self._number("<Q"))
         entries: dict[str, Scalar] = {}
         for _ in range(int(self._number("<Q"))):
             key = self._string()
             value = self._value(int(self._number("<I")))
             if value is not None:
                 entries[key] = value
+        alignment = int(entries.get("general.alignment", _DEFAULT_ALIGNMENT)) or 1
+        end = max((self._tensor_end() for _ in range(tensors)), default=0)
+        expected = -(-self._at // alignment) * alignment + end
+        if len(self._data) < expected:
+            raise ValueError(f"it has {len(self._data)} bytes of the {expected} it announces")
         return entries
+
+    def _tensor_end(self) -> int:
+        """Where one tensor ends, from the start of the weights."""
+        from gguf.constants import GGML_QUANT_SIZES
+
+        self._string()
+        elements = math.prod(int(self._number("<Q")) for _ in range(int(self._number("<I"))))
+        kind = int(self._number("<I"))
+        offset = int(self._number("<Q"))
+        sizes: dict[int, tuple[int, int]] = {
+            known.value: size for known, size in GGML_QUANT_SIZES.items()
+        }
+        # A type that is newer than this package: its size is unknown, its start is not.
+        block, block_bytes = sizes.get(kind, (1, 0))
+        return offset + elements // block * block_bytes
 
     def _value(self, kind: int) -> Scalar | None:
         if kind == _STRING:
@@ -84,7 +105,7 @@ class _Cursor:
             self._pass_array()
             return None
         if kind not in _FORMATS:
-            raise ValueError(f"unknown value type {kind}")
+            raise ValueError(f"its header has a value of unknown type {kind}")
         return self._number(_FORMATS[kind])
 
     def _pass_array(self) -> None:
@@ -96,7 +117,7 @@ class _Cursor:
             for _ in range(length):
                 self._skip(int(self._number("<Q")))
         else:
-            raise ValueError(f"an array of unknown type {kind}")
+            raise ValueError(f"its header has an array of unknown type {kind}")
 
     def _number(self, form: str) -> bool | int | float:
         start = self._at
@@ -113,4 +134,4 @@ class _Cursor:
     def _skip(self, length: int) -> None:
         self._at += length
         if self._at > len(self._data):
-            raise ValueError("it ends too early")
+            raise ValueError("it ends within its header")

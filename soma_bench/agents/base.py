@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from soma_bench.errors import AnswerError
-from soma_bench.files import first_problem
+from soma_bench.files import digest, first_problem
 from soma_bench.types import AgentName, Completion, Message, Options, Request, Thinking
 
 
@@ -47,6 +47,12 @@ class Agent(Generic[In, Out]):
     schema: Mapping[str, Any] | None
     """JSON Schema of the answer; None for free text."""
     max_tokens: int
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything the prompt says before the case, and of the answer's schema."""
+        turns = [(self.render(given), self.write(answer)) for given, answer in self.examples]
+        return digest([self.system, turns, self.schema, self.max_tokens])
 
     def messages(self, inputs: In) -> tuple[Message, ...]:
         """The conversation that asks the agent's question about ``inputs``."""

@@ -1,0 +1,253 @@
+"""Running a plan: every trial once, each model loaded once, each result kept as it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from soma_bench.agents import AGENT_BY_NAME
+from soma_bench.errors import ProviderError
+from soma_bench.providers import Provider, create_provider
+from soma_bench.sweeps.environment import describe_environment
+from soma_bench.sweeps.plan import (
+    ModelKey,
+    Plan,
+    PlannedTrial,
+    describe_request,
+    load_suites,
+    make_plan,
+    models_of,
+)
+from soma_bench.sweeps.spec import Sweep
+from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
+from soma_bench.types import Completion, ModelIdentity, ProviderName
+
+ProviderFactory = Callable[[ProviderName], Provider]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come; sent after the plan is made and after each trial."""
+
+    run_id: str
+    done: int
+    """Trials that need not run any more, those of earlier executions included."""
+    failed: int
+    """Trials of this execution that ended with a backend's failure."""
+    total: int
+    trial: PlannedTrial | None = None
+    """The trial that has just ended."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one execution of a sweep did."""
+
+    run_id: str
+    total: int
+    resumed: int
+    """Trials that were in the store already and were not run."""
+    called: int
+    """Trials that were put to a model, failures included."""
+    failed: int
+    """Trials that ended with a backend's failure; they run again next time."""
+
+
+class Providers:
+    """The providers that a run has opened so far; closes them all."""
+
+    def __init__(self, factory: ProviderFactory = create_provider) -> None:
+        self._factory = factory
+        self._open: dict[ProviderName, Provider] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Providers:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def get(self, name: ProviderName) -> Provider:
+        """The provider of that name, made when it is first asked for."""
+        if name not in self._open:
+            provider = self._open[name] = self._factory(name)
+            self._stack.push_async_callback(provider.close)
+        return self._open[name]
+
+
+async def plan_sweep(
+    sweep: Sweep, folder: Path, providers: Providers, store: Store | None, *, fresh: bool = False
+) -> Plan:
+    """Expand a sweep into its plan, as it stands in the store.
+
+    Args:
+        sweep: the sweep.
+        folder: folder that the sweep's paths start from.
+        providers: asked what each model is.
+        store: where the sweep may have run before; None when there is no store yet.
+        fresh: start anew, leaving what was measured before as another run.
+
+    Raises:
+        ConfigError: a suite is wrong, or a provider cannot be called.
+        ProviderError: a model is missing.
+    """
+    suites = load_suites(sweep, folder)
+    identities: dict[ModelKey, ModelIdentity] = {}
+    for provider, model in models_of(sweep):
+        identities[provider, model] = await providers.get(provider).identity(model)
+    plan = make_plan(sweep, suites, identities)
+    ran = store.latest_epoch(plan.digest) if store else None
+    epoch = 0 if ran is None else ran + 1 if fresh else ran
+    return make_plan(sweep, suites, identities, epoch=epoch) if epoch else plan
+
+
+async def run_plan(
+    plan: Plan,
+    store: Store,
+    providers: Providers,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Outcome:
+    """Run every trial of a plan that is not in the store yet.
+
+    A backend's failure is tried once more when that may help, then kept as an error row and the
+    run goes on; wrong use ends the run.
+
+    Raises:
+        ConfigError: a target cannot honour what the sweep asks of it.
+        ProviderError: a model is missing or its key is wrong, so that going on is pointless.
+    """
+    base = make_plan(plan.sweep, plan.suites, plan.identities) if plan.epoch else plan
+    store.begin_run(_run_record(plan, base.digest), _planned_rows(plan))
+    finished = store.finished_keys(plan.run_id)
+    done, failed, called = len(finished), 0, 0
+    total = len(plan.trials)
+    on_progress(Progress(run_id=plan.run_id, done=done, failed=0, total=total))
+    missing = [trial for trial in plan.trials if trial.key not in finished]
+    for (name, model), trials in groupby(
+        missing, key=lambda t: (t.target.provider, t.target.model)
+    ):
+        provider = providers.get(name)
+        await provider.unload(keep=frozenset({model}))
+        for trial in trials:
+            record = await _run_trial(plan, trial, provider)
+            store.record(record)
+            called += 1
+            done += record.status == "done"
+            failed += record.status == "error"
+            on_progress(
+                Progress(
+                    run_id=plan.run_id,
+                    done=done,
+                    failed=failed,
+                    total=total,
+                    trial=trial,
+                    error=record.error,
+                )
+            )
+        await provider.unload()
+    return Outcome(
+        run_id=plan.run_id, total=total, resumed=len(finished), called=called, failed=failed
+    )
+
+
+_POINTLESS = frozenset({"model_missing", "bad_key"})
+
+
+async def _run_trial(plan: Plan, trial: PlannedTrial, provider: Provider) -> TrialRecord:
+    """Put one case to one target, with one more try where the failure may pass."""
+    request = plan.request(trial)
+    for again in (True, False):
+        try:
+            completion = await provider.complete(request)
+        except ProviderError as error:
+            if error.kind in _POINTLESS:
+                raise
+            if error.retryable and again:
+                continue
+            return _record(plan, trial, status="error", error=f"{error.kind}: {error}")
+        memory = await provider.memory_bytes(trial.target.model)
+        return _record(plan, trial, status="done", completion=completion, memory_bytes=memory)
+    raise AssertionError("unreachable: the second try returns or raises")
+
+
+def _record(
+    plan: Plan,
+    trial: PlannedTrial,
+    *,
+    status: str,
+    error: str | None = None,
+    completion: Completion | None = None,
+    memory_bytes: int | None = None,
+) -> TrialRecord:
+    target = trial.target
+    identity = plan.identities[target.provider, target.model]
+    answer: dict[str, Any] = {}
+    if completion:
+        answer = {
+            "answer": completion.text,
+            "thoughts": completion.thinking,
+            "finish": completion.finish,
+            "structured_by": completion.structured_by,
+            **dataclasses.asdict(completion.usage),
+            **dataclasses.asdict(completion.timings),
+        }
+    return TrialRecord(
+        key=trial.key,
+        agent=trial.agent,
+        target=str(target),
+        provider=target.provider,
+        model=target.model,
+        quantization=target.quantization,
+        thinking=None if target.thinking is None else str(target.thinking),
+        case_id=trial.case.id,
+        repeat=trial.repeat,
+        status=status,
+        error=error,
+        request=describe_request(plan.request(trial)),
+        identity=dataclasses.asdict(identity),
+        synthetic=identity.synthetic,
+        memory_bytes=memory_bytes,
+        cost_usd=0.0 if target.is_local else None,
+        ended_at=now(),
+        **answer,
+    )
+
+
+def _run_record(plan: Plan, plan_digest: str) -> RunRecord:
+    return RunRecord(
+        id=plan.run_id,
+        name=plan.sweep.name,
+        plan_digest=plan_digest,
+        epoch=plan.epoch,
+        sweep=plan.sweep.model_dump(mode="json"),
+        started_at=now(),
+        environment={
+            **describe_environment(),
+            "suites": {suite.agent: suite.digest for suite in plan.suites},
+            "prompts": {suite.agent: AGENT_BY_NAME[suite.agent].digest for suite in plan.suites},
+            "models": {
+                f"{provider}:{model}": dataclasses.asdict(identity)
+                for (provider, model), identity in plan.identities.items()
+            },
+        },
+    )
+
+
+def _planned_rows(plan: Plan) -> list[PlannedRow]:
+    return [
+        PlannedRow(
+            key=trial.key,
+            agent=trial.agent,
+            suite=trial.suite,
+            case_digest=trial.case.digest,
+            case=trial.case.model_dump(mode="json"),
+        )
+        for trial in plan.trials
+    ]

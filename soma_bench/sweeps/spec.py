@@ -1,0 +1,143 @@
+"""The sweep file: which targets meet which suites, and how.
+
+A sweep is YAML 1.2, so ``off`` is the word off and not False. Suites are found relative to the
+sweep's own folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from soma_bench.agents.base import Strict
+from soma_bench.errors import ConfigError
+from soma_bench.files import first_problem, read_text
+from soma_bench.types import AgentName, Options, ProviderName, Target, Thinking, parse_thinking
+
+_MAX_FILE_CHARACTERS = 1_000_000
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+
+class TargetSet(Strict):
+    """Targets declared together: one model in several quantizations and thinking settings."""
+
+    provider: ProviderName
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    quantizations: Annotated[list[str], Field(min_length=1, max_length=50)] | None = None
+    """Joined to the model's name by ``-``; left out where the name says it all."""
+    thinking: Annotated[list[Thinking | None], Field(min_length=1, max_length=50)] = [None]  # noqa: RUF012 - pydantic copies it
+    agents: Annotated[list[AgentName], Field(min_length=1, max_length=5)] | None = None
+    """Agents that these targets are tried on; all agents of the sweep by default."""
+
+    @field_validator("thinking", mode="before")
+    @classmethod
+    def _read_thinking(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [None if item is None else parse_thinking(item) for item in value]
+
+    def targets(self) -> list[Target]:
+        """The declared targets.
+
+        Raises:
+            ValueError: a model's name is not one.
+        """
+        names = [f"{self.model}-{q}" for q in self.quantizations or []] or [self.model]
+        plain = [Target.parse(f"{self.provider}:{name}") for name in names]
+        return [
+            Target(target.provider, target.model, thinking)
+            for target in plain
+            for thinking in self.thinking
+        ]
+
+
+class GenerationOptions(Strict):
+    """Generation settings of a sweep; see `soma_bench.types.Options`."""
+
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    context_tokens: Annotated[int, Field(ge=256, le=1_048_576)] = 2048
+    cache_prompt: bool = False
+
+    def options(self, repeat: int) -> Options:
+        """The options of one repeat: each repeat has a seed of its own."""
+        return Options(**{**self.model_dump(), "seed": self.seed + repeat})
+
+
+class Sweep(Strict):
+    """A declared set of trials."""
+
+    name: _Name
+    description: Annotated[str, Field(max_length=2000)] = ""
+    suites: Annotated[dict[AgentName, str], Field(min_length=1)]
+    """Path of the suite for each agent to be measured."""
+    cases_per_agent: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Only the first so many cases of each suite; all of them by default."""
+    targets: Annotated[list[TargetSet], Field(min_length=1, max_length=200)]
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    options: GenerationOptions = GenerationOptions()
+
+    @model_validator(mode="after")
+    def _targets_are_sound(self) -> Sweep:
+        seen: set[tuple[str, AgentName]] = set()
+        for group in self.targets:
+            for agent in group.agents or self.suites:
+                if agent not in self.suites:
+                    raise ValueError(f"targets name agent {agent!r}, for which there is no suite")
+                for target in group.targets():
+                    if (str(target), agent) in seen:
+                        raise ValueError(f"target {target} is declared twice for {agent}")
+                    seen.add((str(target), agent))
+        return self
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep file.
+
+    Raises:
+        ConfigError: it cannot be read or is not a sweep; the message names the place.
+    """
+    content = _read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: is not a sweep: name, suites and targets are expected")
+    return sweep_from(content, str(path))
+
+
+def sweep_from(content: dict[str, Any], place: str) -> Sweep:
+    """A sweep from its mapping.
+
+    Raises:
+        ConfigError: it is not a sweep; the message begins with ``place``.
+    """
+    try:
+        return Sweep.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{place}: {first_problem(error)}") from error
+
+
+def _read_yaml(path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.tokens import AliasToken
+
+    text = read_text(path)
+    if len(text) > _MAX_FILE_CHARACTERS:
+        raise ConfigError(f"{path}: is too long for a sweep ({len(text)} characters)")
+    try:
+        # Aliases can make a small file expand without end, and a sweep has no use for them.
+        for token in YAML(typ="safe", pure=True).scan(text):
+            if isinstance(token, AliasToken):
+                raise ConfigError(
+                    f"{path}:{token.start_mark.line + 1}: aliases are not allowed here"
+                )
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{place}: is not YAML: {problem}") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: is not usable YAML: {error}") from error

@@ -1,0 +1,206 @@
+"""Evidence as the optimiser sees it: candidates in whole units, and the demands on them by name.
+
+Sums must compare exactly, so every figure is a whole number here: quality in millionths, latency
+in microseconds, prices in billionths of a dollar, memory in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from soma_bench.errors import ConfigError
+from soma_bench.routing.constraints import Constraints
+from soma_bench.routing.evidence import Evidence
+from soma_bench.types import AGENTS, AgentName, Target
+
+QUALITY_UNITS = 1_000_000
+LATENCY_UNITS = 1_000_000
+COST_UNITS = 1_000_000_000
+ROUNDING = len(AGENTS)
+"""Sums over the agents that differ by no more units than this are equal: each of two sums may be
+off by half a unit an agent. It is 0.000005 of quality, 5 microseconds, 5e-9 dollars."""
+
+_MAX_LATENCY_S = 86_400.0
+_MAX_COST_USD = 1e6
+_MAX_MEMORY_BYTES = 1 << 50
+
+DemandKind = Literal["privacy", "synthetic", "floor", "latency", "memory", "cost", "fallback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One constraint that can be named, held or dropped by itself."""
+
+    kind: DemandKind
+    agent: AgentName | None
+    name: str
+    """In plain words, e.g. ``quality floor radiologist 0.9``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One row of evidence in whole units."""
+
+    row: Evidence
+    model: str
+    """``provider:model``: what is resident in memory, and what fails as one."""
+    is_local: bool
+    quality: int
+    latency: int
+    """At the percentile that the constraints name."""
+    cost: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All candidates with the demands on them."""
+
+    constraints: Constraints
+    candidates: dict[AgentName, tuple[Candidate, ...]]
+    """By agent, sorted by the target's text."""
+    memory: dict[str, int | None]
+    """Bytes by model: the most that any of its rows measured; 0 for a cloud model."""
+    demands: tuple[Demand, ...]
+
+    def eligible(self, agent: AgentName, demands: Collection[Demand]) -> tuple[Candidate, ...]:
+        """The candidates of ``agent`` that hold those ``demands`` which look at one row alone.
+
+        A figure that nobody measured holds no limit on it.
+        """
+        kinds = {demand.kind for demand in demands if demand.agent in (None, agent)}
+        return tuple(
+            candidate
+            for candidate in self.candidates[agent]
+            if not (
+                ("privacy" in kinds and not candidate.is_local)
+                or ("synthetic" in kinds and candidate.row.synthetic)
+                or ("floor" in kinds and not self._reaches_floor(candidate))
+                or ("cost" in kinds and candidate.cost is None)
+                or ("memory" in kinds and self.memory[candidate.model] is None)
+            )
+        )
+
+    def _reaches_floor(self, candidate: Candidate) -> bool:
+        floor = self.constraints.quality_floors[candidate.row.agent]
+        return floor_figure(candidate.row, self.constraints) >= floor
+
+    def limit(self, kind: DemandKind) -> int:
+        """The limit of a demand for latency, cost or memory, in whole units."""
+        constraints = self.constraints
+        if kind == "latency" and constraints.max_latency_s is not None:
+            return round(constraints.max_latency_s * LATENCY_UNITS) + ROUNDING
+        if kind == "cost" and constraints.max_cost_usd_per_1000 is not None:
+            return round(constraints.max_cost_usd_per_1000 / 1000 * COST_UNITS) + ROUNDING
+        if kind == "memory" and constraints.max_memory_bytes is not None:
+            return constraints.max_memory_bytes
+        raise ValueError(f"there is no limit for {kind}")
+
+
+def floor_figure(row: Evidence, constraints: Constraints) -> float:
+    """The figure of ``row`` that a quality floor is compared with."""
+    return row.quality_low if constraints.floor_on == "low" else row.quality
+
+
+def read_table(evidence: Sequence[Evidence], constraints: Constraints) -> Table:
+    """Turn evidence into a table.
+
+    Raises:
+        ConfigError: an agent has no evidence, a row stands twice, a figure is absurd, or a
+            candidate's price or memory is unknown while there is a limit on it.
+    """
+    rows: dict[AgentName, dict[str, Candidate]] = {agent: {} for agent in AGENTS}
+    memory: dict[str, int | None] = {}
+    for row in evidence:
+        candidate = _candidate(row, constraints)
+        if row.target in rows[row.agent]:
+            raise ConfigError(f"evidence: {row.target} stands twice for {row.agent}")
+        rows[row.agent][row.target] = candidate
+        known = memory.get(candidate.model)
+        said = row.memory_bytes if candidate.is_local else 0
+        memory[candidate.model] = known if said is None else max(said, known or 0)
+    missing = [agent for agent in AGENTS if not rows[agent]]
+    if missing:
+        raise ConfigError(f"evidence: nothing was measured for {', '.join(missing)}")
+    candidates = {
+        agent: tuple(found[target] for target in sorted(found)) for agent, found in rows.items()
+    }
+    table = Table(
+        constraints=constraints,
+        candidates=candidates,
+        memory=memory,
+        demands=tuple(_demands(constraints, candidates)),
+    )
+    _refuse_unknown_figures(table)
+    return table
+
+
+def _candidate(row: Evidence, constraints: Constraints) -> Candidate:
+    for figure, limit, what in (
+        (row.latency_p95_s, _MAX_LATENCY_S, "latency_p95_s"),
+        (row.cost_usd, _MAX_COST_USD, "cost_usd"),
+        (row.memory_bytes, _MAX_MEMORY_BYTES, "memory_bytes"),
+    ):
+        if figure is not None and figure > limit:
+            raise ConfigError(
+                f"evidence: {what} of {row.target} for {row.agent} is {figure:g},"
+                f" above {limit:g}: that cannot be a measurement"
+            )
+    target = Target.parse(row.target)
+    latency = row.latency_p50_s if constraints.latency == "p50" else row.latency_p95_s
+    return Candidate(
+        row=row,
+        model=f"{target.provider}:{target.model}",
+        is_local=target.is_local,
+        quality=round(row.quality * QUALITY_UNITS),
+        latency=round(latency * LATENCY_UNITS),
+        cost=None if row.cost_usd is None else round(row.cost_usd * COST_UNITS),
+    )
+
+
+def _demands(
+    constraints: Constraints, candidates: dict[AgentName, tuple[Candidate, ...]]
+) -> list[Demand]:
+    """The demands that can matter here, those on single agents last."""
+    demands = []
+    if constraints.max_cost_usd_per_1000 is not None:
+        text = f"cost {constraints.max_cost_usd_per_1000:g} USD per 1000 analyses"
+        demands.append(Demand("cost", None, text))
+    if constraints.max_memory_bytes is not None:
+        text = f"memory {constraints.max_memory_bytes / (1 << 30):g} GiB"
+        demands.append(Demand("memory", None, text))
+    if constraints.max_latency_s is not None:
+        text = f"{constraints.latency} latency {constraints.max_latency_s:g} s"
+        demands.append(Demand("latency", None, text))
+    rows = [candidate.row for agent in AGENTS for candidate in candidates[agent]]
+    if not constraints.allow_synthetic and any(row.synthetic for row in rows):
+        demands.append(Demand("synthetic", None, "no synthetic weights"))
+    for agent in AGENTS:
+        if constraints.needs_fallback(agent):
+            demands.append(Demand("fallback", agent, f"a fallback for {agent}"))
+        if constraints.privacy_of(agent) == "local_only" and not all(
+            candidate.is_local for candidate in candidates[agent]
+        ):
+            demands.append(Demand("privacy", agent, f"privacy {agent} local_only"))
+        if agent in constraints.quality_floors:
+            text = f"quality floor {agent} {constraints.quality_floors[agent]:g}"
+            demands.append(Demand("floor", agent, text))
+    return demands
+
+
+def _refuse_unknown_figures(table: Table) -> None:
+    row_demands = [d for d in table.demands if d.kind in ("privacy", "synthetic", "floor")]
+    kinds = {demand.kind for demand in table.demands}
+    for agent in AGENTS:
+        for candidate in table.eligible(agent, row_demands):
+            if "cost" in kinds and candidate.cost is None:
+                raise ConfigError(
+                    f"evidence: the price of {candidate.row.target} for {agent} is not known, so"
+                    " no cost limit can be held; add its price or drop the limit"
+                )
+            if "memory" in kinds and table.memory[candidate.model] is None:
+                raise ConfigError(
+                    f"evidence: the memory of {candidate.row.target} for {agent} was not measured,"
+                    " so no memory limit can be held; measure it or drop the limit"
+                )

@@ -41,10 +41,10 @@ class Evidence(Strict):
     """Mean price of one call; None when it is not known. Local calls have no fee."""
     memory_bytes: Count | None
     """Memory of the loaded model; None where it is someone else's machine or was not measured."""
-    prompt_tokens: Mean
-    output_tokens: Mean
-    thinking_tokens: Mean
-    """Mean tokens per call; thinking is part of output."""
+    prompt_tokens: Mean | None
+    output_tokens: Mean | None
+    thinking_tokens: Mean | None
+    """Mean tokens per call, None where the backend does not count; thinking is part of output."""
     synthetic: bool
     """Whether the target's weights are a test derivative: such figures prove nothing about a model
     anyone would deploy."""

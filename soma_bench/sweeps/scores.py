@@ -1,0 +1,102 @@
+"""Scoring what is in the store; no model is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from soma_bench.agents import AGENT_BY_NAME
+from soma_bench.cases.base import Case
+from soma_bench.cases.suite import CASE_BY_AGENT
+from soma_bench.errors import AnswerError
+from soma_bench.files import canonical_json
+from soma_bench.scoring import SCORER_BY_AGENT
+from soma_bench.sweeps.store import ScoreRecord, Store
+from soma_bench.types import AgentName, Completion, Timings, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredTrial:
+    """A finished trial with its case and its score by the current scorer."""
+
+    trial: Mapping[str, Any]
+    """The stored row, as `Store.trials` gives it."""
+    case: Case
+    score: ScoreRecord
+
+
+def score_run(store: Store, run_id: str, *, again: bool = False) -> int:
+    """Score the run's finished trials that the current scorers have not scored; how many they were.
+
+    Args:
+        store: the store.
+        run_id: the run.
+        again: score all of them, also those that have a score of the current version.
+    """
+    known = set() if again else {_identity(score) for score in store.scores(run_id)}
+    new = [
+        _score(trial)
+        for trial in store.trials(run_id)
+        if trial["status"] == "done" and _wanted(trial) not in known
+    ]
+    store.save_scores(new)
+    return len(new)
+
+
+def scored_trials(store: Store, run_id: str) -> Iterator[ScoredTrial]:
+    """The run's finished trials with their scores, which are made where they are missing."""
+    score_run(store, run_id)
+    scores = {_identity(score): score for score in store.scores(run_id)}
+    for trial in store.trials(run_id):
+        if trial["status"] == "done":
+            yield ScoredTrial(
+                trial=trial,
+                case=_case(trial["agent"], canonical_json(trial["case"])),
+                score=scores[_wanted(trial)],
+            )
+
+
+def _identity(score: ScoreRecord) -> tuple[str, str, int]:
+    return score.key, score.case_digest, score.scorer_version
+
+
+def _wanted(trial: Mapping[str, Any]) -> tuple[str, str, int]:
+    return trial["key"], trial["case_digest"], SCORER_BY_AGENT[trial["agent"]].version
+
+
+@lru_cache(maxsize=4096)
+def _case(agent: AgentName, content: str) -> Case:
+    return TypeAdapter(CASE_BY_AGENT[agent]).validate_json(content)
+
+
+def _score(trial: Mapping[str, Any]) -> ScoreRecord:
+    """Read the answer and score it; an answer that cannot be read scores 0 and says why."""
+    agent = AGENT_BY_NAME[trial["agent"]]
+    scorer = SCORER_BY_AGENT[agent.name]
+    completion = Completion(
+        text=trial["answer"],
+        finish=trial["finish"],
+        usage=Usage(),
+        timings=Timings(total_s=trial["total_s"]),
+    )
+    primary, failure, parts = 0.0, None, None
+    try:
+        output = agent.read(completion)
+    except AnswerError as error:
+        failure = str(error)
+    else:
+        reference = _case(agent.name, canonical_json(trial["case"])).reference
+        score = scorer.score(output, reference)
+        primary, parts = score.primary, score.parts
+    return ScoreRecord(
+        key=trial["key"],
+        case_digest=trial["case_digest"],
+        scorer_version=scorer.version,
+        primary_value=primary,
+        failure=failure,
+        parts=parts,
+    )

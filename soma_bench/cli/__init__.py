@@ -1,0 +1,79 @@
+"""The command line: ``soma-bench COMMAND``. Commands are imported when they are called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from soma_bench import __version__
+from soma_bench.errors import SomaError
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "models": ("soma_bench.cli.models:models", "List, fetch and derive local models."),
+    "sweep": ("soma_bench.cli.sweep:sweep", "Run a declared set of trials; resumes by itself."),
+    "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
+    "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),
+    "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
+    "profile": ("soma_bench.cli.profile:profile", "Validate, show and compare profiles."),
+    "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
+    "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and first lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: soma-bench sweep sweeps/demo.yaml && soma-bench compare demo",
+)
+@click.version_option(__version__, package_name="soma-bench")
+def cli() -> None:
+    """Find, prove and export the best LLM routing for the SOMA medical report system.
+
+    Exit codes: 0 done, 1 the answer is no, 2 wrong use or bad input.
+    """
+
+
+def main() -> None:
+    """Run the command line; every foreseen error is one line on stderr."""
+    try:
+        code = cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        _fail(error.format_message() + where)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except SomaError as error:
+        _fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    """One line on stderr and exit code 2."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(2)

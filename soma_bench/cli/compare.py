@@ -1,0 +1,92 @@
+"""``soma-bench compare``."""
+
+from __future__ import annotations
+
+import click
+
+from soma_bench.cli.output import json_option, print_json, print_table, seconds, store_option
+from soma_bench.comparison import Comparison, compare_run
+from soma_bench.routing.evidence import Evidence
+from soma_bench.settings import store_location
+from soma_bench.sweeps.store import Store
+from soma_bench.types import AGENTS
+
+_COLUMNS = [
+    "target",
+    ">n",
+    ">mean",
+    ">95 % interval",
+    ">unread",
+    ">p50",
+    ">p95",
+    ">prompt tok",
+    ">output tok",
+    ">thinking",
+    ">memory",
+    "beside it",
+]
+
+
+@click.command(epilog="Example: soma-bench compare demo --json")
+@click.argument("run")
+@store_option
+@json_option
+def compare(run: str, store: str | None, as_json: bool) -> None:
+    """Compare the targets of RUN (a run's id, a sweep's name, or "latest"), agent by agent.
+
+    "mean" is the agent's primary metric with its 95 % bootstrap interval over cases; "unread" counts
+    answers that did not parse, were cut off or were refused, each of which scores 0.
+    """
+    with Store(store_location(store)) as opened:
+        comparison = compare_run(opened, run)
+    if as_json:
+        print_json(
+            {
+                "run_id": comparison.run.id,
+                "planned": comparison.planned,
+                "finished": comparison.finished,
+                "evidence": [row.model_dump(mode="json") for row in comparison.evidence],
+                "details": [
+                    {"agent": agent, "target": target, **figures}
+                    for (agent, target), figures in comparison.details.items()
+                ],
+                "provenance": comparison.provenance.model_dump(mode="json"),
+            }
+        )
+        return
+    _print(comparison)
+
+
+def _print(comparison: Comparison) -> None:
+    click.echo(f"run {comparison.run.id}: {comparison.finished} of {comparison.planned} trials\n")
+    for agent in AGENTS:
+        rows = [row for row in comparison.evidence if row.agent == agent]
+        if rows:
+            cells = [_cells(row, comparison.details[agent, row.target]) for row in rows]
+            print_table(f"{agent}: {rows[0].metric}", _COLUMNS, cells)
+            click.echo()
+    if any(row.synthetic for row in comparison.evidence):
+        click.echo("* synthetic weights: derived for tests, no evidence about a deployable model")
+
+
+def _cells(row: Evidence, details: object) -> list[str]:
+    memory = "?" if row.memory_bytes is None else f"{row.memory_bytes / (1 << 20):.0f} MiB"
+    figures = details if isinstance(details, dict) else {}
+    return [
+        row.target + (" *" if row.synthetic else ""),
+        str(row.n),
+        f"{row.quality:.3f}",
+        f"{row.quality_low:.3f} to {row.quality_high:.3f}",
+        str(row.answer_failures),
+        seconds(row.latency_p50_s),
+        seconds(row.latency_p95_s),
+        _tokens(row.prompt_tokens),
+        _tokens(row.output_tokens),
+        _tokens(row.thinking_tokens),
+        memory,
+        ", ".join(f"{name} {value:.2f}" for name, value in figures.items()),
+    ]
+
+
+def _tokens(mean: float | None) -> str:
+    return "?" if mean is None else f"{mean:.0f}"

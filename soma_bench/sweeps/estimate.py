@@ -1,0 +1,121 @@
+"""What a plan will take, before anything is run: each figure says where it comes from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+
+from soma_bench.sweeps.plan import Plan, PlannedTrial
+from soma_bench.types import Request
+
+_CHARACTERS_PER_TOKEN = 3.5
+"""English text and JSON in the vocabularies of current models; only used to predict."""
+_PREFILL_SPEED_UP = 4.0
+"""Prompt tokens a second over generated ones, as seen with small models on CPUs."""
+_PROBE_BYTES = 128 << 20
+
+Basis = Literal["measured", "predicted", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEstimate:
+    """What the trials of one model will take."""
+
+    model: str
+    """``provider:model``."""
+    trials: int
+    missing: int
+    """Trials that are not in the store yet."""
+    weights_bytes: int | None
+    seconds: float | None
+    """Time for the missing trials; an upper bound where it is predicted."""
+    basis: Basis
+    fee_usd: float | None
+    """Fees for the missing trials: 0 on one's own machine, None where the price is not known."""
+
+
+def estimate(
+    plan: Plan,
+    *,
+    finished: set[str],
+    mean_seconds: Mapping[tuple[str, str], float],
+) -> list[ModelEstimate]:
+    """Estimate each model's part of a plan.
+
+    Args:
+        plan: the plan.
+        finished: keys that need not run.
+        mean_seconds: measured mean time by agent and target, where the store has any. For the rest
+            the time is predicted from the weights' size and this machine's memory bandwidth, with
+            answers at their token limit.
+    """
+    estimates = []
+    for (provider, model), group in groupby(
+        plan.trials, key=lambda trial: (trial.target.provider, trial.target.model)
+    ):
+        trials = list(group)
+        missing = [trial for trial in trials if trial.key not in finished]
+        weights = plan.identities[provider, model].weights_bytes
+        local = trials[0].target.is_local
+        seconds, basis = _seconds(plan, missing, weights if local else None, mean_seconds)
+        estimates.append(
+            ModelEstimate(
+                model=f"{provider}:{model}",
+                trials=len(trials),
+                missing=len(missing),
+                weights_bytes=weights,
+                seconds=seconds,
+                basis=basis,
+                fee_usd=0.0 if local or not missing else None,
+            )
+        )
+    return estimates
+
+
+def _seconds(
+    plan: Plan,
+    missing: Sequence[PlannedTrial],
+    weights_bytes: int | None,
+    mean_seconds: Mapping[tuple[str, str], float],
+) -> tuple[float | None, Basis]:
+    total, basis = 0.0, "measured"
+    for trial in missing:
+        measured = mean_seconds.get((trial.agent, str(trial.target)))
+        if measured is not None:
+            total += measured
+        elif weights_bytes:
+            total += predict_seconds(plan.request(trial), weights_bytes)
+            basis = "predicted"
+        else:
+            return None, "unknown"
+    return total, "predicted" if basis == "predicted" else "measured"
+
+
+def predict_seconds(request: Request, weights_bytes: int) -> float:
+    """Longest time that a request should take on this machine, in seconds.
+
+    Decoding reads all weights once per token, so its speed is the memory bandwidth over their size.
+    """
+    decode = memory_bandwidth() / weights_bytes
+    characters = sum(len(message.content) for message in request.messages)
+    thinking = request.thinking if isinstance(request.thinking, int) else 0
+    prompt_tokens = characters / _CHARACTERS_PER_TOKEN
+    return prompt_tokens / (_PREFILL_SPEED_UP * decode) + (request.max_tokens + thinking) / decode
+
+
+@cache
+def memory_bandwidth() -> float:
+    """Bytes a second that this machine reads from memory on one core, measured once."""
+    block = np.ones(_PROBE_BYTES // 8)
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        block.sum()
+        best = min(best, time.perf_counter() - started)
+    return _PROBE_BYTES / best

@@ -19,10 +19,11 @@ from soma_bench.cli.output import (
     seconds,
     store_option,
 )
+from soma_bench.providers.pool import ProviderPool
 from soma_bench.settings import store_location
 from soma_bench.sweeps.estimate import ModelEstimate, estimate
 from soma_bench.sweeps.plan import Plan
-from soma_bench.sweeps.runner import Outcome, Progress, Providers, plan_sweep, run_plan
+from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
 from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.spec import Sweep, load_sweep
 from soma_bench.sweeps.store import Store
@@ -64,7 +65,7 @@ def sweep(
 
 
 async def _run(declared: Sweep, folder: Path, location: str, *, fresh: bool) -> Outcome:
-    async with Providers() as providers:
+    async with ProviderPool() as providers:
         # The plan is made before the store is: bad input leaves nothing behind.
         existing = open_if_there(location)
         try:
@@ -78,7 +79,7 @@ async def _run(declared: Sweep, folder: Path, location: str, *, fresh: bool) -> 
     return outcome
 
 
-async def _run_with_bar(plan: Plan, store: Store, providers: Providers) -> Outcome:
+async def _run_with_bar(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -110,7 +111,7 @@ def _dry_run(declared: Sweep, folder: Path, location: str, *, fresh: bool, as_js
     async def make() -> tuple[Plan, list[ModelEstimate]]:
         store = open_if_there(location)
         try:
-            async with Providers() as providers:
+            async with ProviderPool() as providers:
                 plan = await plan_sweep(declared, folder, providers, store, fresh=fresh)
             finished = store.finished_keys(plan.run_id) if store else set()
             measured = store.mean_seconds() if store else {}

@@ -1,5 +1,8 @@
-"""What was measured of one target at one agent: the row that compare prints, the optimiser chooses
-from, and a profile carries as its proof."""
+"""What was measured of one target at one agent.
+
+It is the row that compare prints, that the optimiser chooses from and that a profile carries as
+its proof.
+"""
 
 from __future__ import annotations
 

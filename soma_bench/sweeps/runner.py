@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.errors import ProviderError
-from soma_bench.providers import Provider, create_provider
+from soma_bench.providers import Provider
+from soma_bench.providers.pool import ProviderPool
 from soma_bench.sweeps.environment import describe_environment
 from soma_bench.sweeps.plan import (
     ModelKey,
@@ -25,9 +25,7 @@ from soma_bench.sweeps.plan import (
 )
 from soma_bench.sweeps.spec import Sweep
 from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
-from soma_bench.types import Completion, ModelIdentity, ProviderName
-
-ProviderFactory = Callable[[ProviderName], Provider]
+from soma_bench.types import Completion, ModelIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,30 +57,8 @@ class Outcome:
     """Trials that ended with a backend's failure; they run again next time."""
 
 
-class Providers:
-    """The providers that a run has opened so far; closes them all."""
-
-    def __init__(self, factory: ProviderFactory = create_provider) -> None:
-        self._factory = factory
-        self._open: dict[ProviderName, Provider] = {}
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Providers:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    def get(self, name: ProviderName) -> Provider:
-        """The provider of that name, made when it is first asked for."""
-        if name not in self._open:
-            provider = self._open[name] = self._factory(name)
-            self._stack.push_async_callback(provider.close)
-        return self._open[name]
-
-
 async def plan_sweep(
-    sweep: Sweep, folder: Path, providers: Providers, store: Store | None, *, fresh: bool = False
+    sweep: Sweep, folder: Path, providers: ProviderPool, store: Store | None, *, fresh: bool = False
 ) -> Plan:
     """Expand a sweep into its plan, as it stands in the store.
 
@@ -110,7 +86,7 @@ async def plan_sweep(
 async def run_plan(
     plan: Plan,
     store: Store,
-    providers: Providers,
+    providers: ProviderPool,
     *,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:

@@ -75,9 +75,9 @@ class BruteForce:
             needed = required if isinstance(required, bool) else required.get(agent, False)
             if needed and fallback is None:
                 return False
-        if limits.max_cost_usd_per_1000 is not None:
-            if 1000 * self.cost(rows) > exact(limits.max_cost_usd_per_1000):
-                return False
+        most = limits.max_cost_usd_per_1000
+        if most is not None and 1000 * self.cost(rows) > exact(most):
+            return False
         if limits.max_memory_bytes is not None:
             models = {model_of(row) for row in (*rows, *fallbacks) if row is not None}
             if sum(self.memory.get(model, 0) for model in models) > limits.max_memory_bytes:

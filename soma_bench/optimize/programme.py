@@ -1,8 +1,9 @@
 """A small exact solver for binary variables under linear rows, on top of HiGHS.
 
-HiGHS computes in floating point and holds rows to a tolerance. Here weights are whole numbers: an
-answer of HiGHS that breaks a row by however little is cut off and the programme solved again, so
-that what comes out holds every row exactly.
+HiGHS computes in floating point, holds rows to a tolerance, and fails on rows that are broken by
+about as much. So it is given rows in coarser whole units, rounded to the generous side: then no row
+is broken by less than one. An answer that breaks a row in the true units is cut off and the
+programme solved again, so that what comes out holds every row exactly.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ Weights = Mapping[int, int]
 """Whole, non-negative weights by variable."""
 
 _SOLVED, _INFEASIBLE = 0, 2
-_LARGEST = 1e6
-"""Rows and objectives with greater weights are scaled down to this for HiGHS, whose tolerances are
-absolute."""
+_LARGEST = 1_000_000
+"""Weights above this are made coarser for HiGHS."""
 
 
 class Programme:
@@ -71,7 +71,7 @@ class Programme:
                     self.at_most(weights, best + slack)
                 return chosen
             for weights in broken:
-                support = [variable for variable in weights if variable in chosen]
+                support = [v for v, weight in weights.items() if weight and v in chosen]
                 self.at_most(dict.fromkeys(support, 1), len(support) - 1)
         return None
 
@@ -82,17 +82,17 @@ class Programme:
         for variables, consequence in self._links:
             rows.add({**dict.fromkeys(variables, 1.0), consequence: -1.0}, -np.inf, 0.0)
         for weights, limit in self._limits:
-            scale = _scale(weights.values())
-            rows.add({v: w / scale for v, w in weights.items()}, -np.inf, limit / scale)
+            unit = _coarse_unit(weights.values())
+            rows.add({v: float(w // unit) for v, w in weights.items()}, -np.inf, limit // unit)
         objective = np.zeros(self.size + 1)
-        scale = _scale(weight for weights in parts for weight in weights.values())
+        unit = _coarse_unit(weight for weights in parts for weight in weights.values())
         if len(parts) == 1:
             for variable, weight in parts[0].items():
-                objective[variable] = weight / scale
+                objective[variable] = weight / unit
         else:
             objective[self.size] = 1.0
             for weights in parts:
-                scaled = {variable: weight / scale for variable, weight in weights.items()}
+                scaled = {variable: weight / unit for variable, weight in weights.items()}
                 rows.add({**scaled, self.size: -1.0}, -np.inf, 0.0)
         result = milp(
             objective,
@@ -138,5 +138,5 @@ def weighed(weights: Weights, chosen: Collection[int]) -> int:
     return sum(weight for variable, weight in weights.items() if variable in chosen)
 
 
-def _scale(weights: Iterable[int]) -> float:
-    return max(1.0, max(weights, default=0) / _LARGEST)
+def _coarse_unit(weights: Iterable[int]) -> int:
+    return 1 + max(weights, default=0) // _LARGEST

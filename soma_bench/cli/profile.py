@@ -1,0 +1,113 @@
+"""``soma-bench profile`` and ``soma-bench export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from soma_bench.cli.output import json_option, print_json, print_table
+from soma_bench.files import write_atomically
+from soma_bench.routing.difference import diff as differences
+from soma_bench.routing.difference import figures
+from soma_bench.routing.export import ExportFormat, export_profile
+from soma_bench.routing.profile import Profile, load_profile, resolve
+from soma_bench.types import AGENTS, AgentName, Target
+
+_file = click.Path(path_type=Path)
+
+
+@click.group(epilog="Example: soma-bench profile validate routing_profiles/demo.json")
+def profile() -> None:
+    """Validate, show and compare routing profiles."""
+
+
+@profile.command(epilog="Example: soma-bench profile validate routing_profiles/demo.json")
+@click.argument("path", type=_file)
+@json_option
+def validate(path: Path, as_json: bool) -> None:
+    """Check the profile at PATH: its fields, targets, privacy, evidence and digest."""
+    loaded = load_profile(path)
+    digest = loaded.provenance.digest
+    if as_json:
+        print_json({"valid": True, "name": loaded.name, "digest": digest})
+        return
+    sealed = f"digest {digest}" if digest else "written by hand: no evidence and no digest"
+    click.echo(f"{path}: valid; {len(loaded.evidence)} rows of evidence; {sealed}")
+
+
+@profile.command(epilog="Example: soma-bench profile show routing_profiles/demo.json")
+@click.argument("path", type=_file)
+@json_option
+def show(path: Path, as_json: bool) -> None:
+    """Show each agent's route in the profile at PATH, with the evidence for it."""
+    loaded = load_profile(path)
+    if as_json:
+        print_json(loaded.model_dump(mode="json"))
+        return
+    rows = []
+    for agent in AGENTS:
+        route = resolve(loaded, agent)
+        fallback = "none" if route.fallback is None else str(route.fallback)
+        proof = _proof(loaded, agent, route.primary)
+        rows.append([agent, str(route.primary), proof, fallback, route.privacy, route.reason])
+    print_table(
+        f"profile {loaded.name}",
+        ["agent", "primary", "evidence", "fallback", "privacy", "reason"],
+        rows,
+    )
+    runs = ", ".join(loaded.provenance.run_ids) or "none"
+    click.echo(f"\npipeline {loaded.pipeline}; measured in runs: {runs}")
+    if loaded.synthetic_evidence:
+        click.echo("synthetic weights: this profile is a test of the method, not a recommendation")
+
+
+def _proof(loaded: Profile, agent: AgentName, target: Target) -> str:
+    for row in loaded.evidence:
+        if (row.agent, row.target) == (agent, str(target)):
+            return figures(row)
+    return "none"
+
+
+@profile.command(epilog="Example: soma-bench profile diff routing_profiles/a.json new.json")
+@click.argument("before", type=_file)
+@click.argument("after", type=_file)
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, before: Path, after: Path, as_json: bool) -> None:
+    """Say what the profile AFTER does differently from BEFORE; exit code 1 where it does."""
+    lines = differences(load_profile(before), load_profile(after))
+    if as_json:
+        print_json({"differences": lines})
+    else:
+        click.echo("\n".join(lines) or "no differences")
+    ctx.exit(1 if lines else 0)
+
+
+@click.command(
+    epilog="Example: soma-bench export routing_profiles/demo.json --format js --out llm.mjs"
+)
+@click.argument("path", metavar="PROFILE", type=_file)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "js", "env"]),
+    required=True,
+    help="The profile itself, an ES module for Node, or environment variables.",
+)
+@click.option("--out", type=_file, help="File to write. [default: print]")
+@json_option
+def export(path: Path, form: ExportFormat, out: Path | None, as_json: bool) -> None:
+    """Write PROFILE in the form that a backend loads. No form ever holds an API key."""
+    text = export_profile(load_profile(path), form)
+    if out is None:
+        if as_json:
+            print_json({"format": form, "text": text})
+        else:
+            click.echo(text, nl=False)
+        return
+    changed = write_atomically(out, text)
+    if as_json:
+        print_json({"format": form, "out": str(out), "changed": changed})
+    else:
+        click.echo(f"{out}: {'written' if changed else 'unchanged'}")

@@ -116,18 +116,18 @@ def derive(
 
 
 def _checked(names: Sequence[str]) -> tuple[str, ...]:
-    wanted = tuple(dict.fromkeys(name.upper() for name in names))
-    for name in wanted:
+    for given in names:
+        name = given.upper()
         if name == _PUBLISHED_WEIGHTS:
             raise ConfigError(
                 f"{name} is how the model is published, not derived; run: soma-bench models pull"
             )
         if name not in DERIVABLE:
             raise ConfigError(
-                f"quantization {name!r} cannot be made: gguf-py writes no K- or IQ-quantizations; "
+                f"quantization {given!r} cannot be made: gguf-py writes no K- or IQ-quantizations; "
                 f"possible: {', '.join(DERIVABLE)}"
             )
-    return wanted
+    return tuple(dict.fromkeys(given.upper() for given in names))
 
 
 def _origin(source_digest: str) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from routing_examples import profile_content, sealed_profile
 
+from routing_examples import profile_content, sealed_profile
 from soma_bench.errors import ConfigError
 from soma_bench.routing.export import export_profile
 from soma_bench.routing.profile import Profile, load_profile, save_profile

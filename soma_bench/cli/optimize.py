@@ -40,9 +40,7 @@ from soma_bench.types import AGENTS, PRIVACY_LEVELS, AgentName
 _GIB = 1 << 30
 
 
-@click.command(
-    epilog="Example: soma-bench optimize demo --floor radiologist=0.5 --max-latency 60 --max-memory 27"
-)
+@click.command(epilog="Example: soma-bench optimize demo --floor all=0.5 --max-memory 27")
 @click.argument("run")
 @click.option(
     "--floor",

@@ -84,9 +84,7 @@ def diff(ctx: click.Context, before: Path, after: Path, as_json: bool) -> None:
     ctx.exit(1 if lines else 0)
 
 
-@click.command(
-    epilog="Example: soma-bench export routing_profiles/demo.json --format js --out llm.mjs"
-)
+@click.command(epilog="Example: soma-bench export demo.json --format js --out llm.mjs")
 @click.argument("path", metavar="PROFILE", type=_file)
 @click.option(
     "--format",

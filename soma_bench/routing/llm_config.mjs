@@ -221,7 +221,7 @@ function enabled(provider) {
  * @throws {Error} the name is unknown, or the environment asks for what the agent's privacy forbids
  */
 export function getAgentConfig(agentName) {
-  const agent = typeof agentName === 'string' ? AGENTS.get(agentName) : undefined;
+  const agent = AGENTS.get(agentName);
   if (agent === undefined) {
     const said = typeof agentName === 'string' ? JSON.stringify(agentName) : typeof agentName;
     throw new Error(`unknown agent ${said}; known: ${Object.keys(routing).join(', ')}`);

@@ -1,0 +1,212 @@
+"""The command line as a user meets it: quick, one line per error, exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COMMAND = str(Path(sys.executable).with_name("soma-bench"))
+SUITES = ROOT / "data" / "suites"
+
+
+def call(
+    *arguments: str | Path, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
+    """Exit code 2, one line on stderr with these words, no traceback, nothing on stdout."""
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+    return True
+
+
+COMMANDS = ["models", "sweep", "score", "compare", "optimize", "profile", "export", "run"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_helps_with_an_example(command):
+    result = call(command, "--help")
+    assert result.returncode == 0
+    assert "Example" in result.stdout
+
+
+def test_help_lists_every_command():
+    result = call("--help")
+    assert result.returncode == 0
+    assert all(f"  {command} " in result.stdout for command in COMMANDS)
+
+
+def test_importing_the_package_stays_light():
+    listed = subprocess.run(
+        [sys.executable, "-c", "import soma_bench, sys; print(*sys.modules)"],
+        check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    heavy = {
+        "numpy",
+        "pandas",
+        "scipy",
+        "matplotlib",
+        "sqlalchemy",
+        "pydantic",
+        "xllamacpp",
+        "anthropic",
+        "openai",
+    }
+    assert not heavy & set(listed)
+
+
+def test_help_imports_nothing_heavy():
+    listed = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "soma_bench", "--help"],
+        check=True, capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    for heavy in (
+        "numpy",
+        "pandas",
+        "scipy",
+        "matplotlib",
+        "sqlalchemy",
+        "pydantic",
+        "xllamacpp",
+        "rich",
+    ):
+        assert f" {heavy}\n" not in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["sweep"], "FILE"),
+        (["sweep", "missing.yaml"], "missing.yaml"),
+        (["swep", "x"], "swep"),
+        (["sweep", "sweeps/demo.yaml", "--dry-rn"], "dry-rn"),
+        (["compare", "demo", "--store", "missing.db"], "missing.db"),
+        (["score", "demo", "--store", "missing.db"], "missing.db"),
+        (["compare", "demo", "--store", "README.md"], "README.md"),
+        (["compare", "demo", "--store", "nosuch://x/y"], "nosuch"),
+        (["optimize", "demo", "--store", "missing.db"], "missing.db"),
+        (["run", "missing.json", "--profile", "missing.json"], "missing.json"),
+        (["profile", "validate", "missing.json"], "missing.json"),
+        (["export", "missing.json", "--format", "js", "--out", "x.mjs"], "missing.json"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(arguments, word):
+    assert refused(call(*arguments), word)
+
+
+SWEEP = """\
+name: small
+suites:
+  alignment: suite.jsonl
+cases_per_agent: 1
+targets:
+  - provider: llamacpp
+    model: {model}
+"""
+
+
+def small_sweep(
+    folder: Path, *, model: str = "smollm2-135m-instruct-q4_1", suite: str | None = None
+) -> Path:
+    rows = (SUITES / "alignment.jsonl").read_text() if suite is None else suite
+    (folder / "suite.jsonl").write_text(rows)
+    path = folder / "sweep.yaml"
+    path.write_text(SWEEP.format(model=model))
+    return path
+
+
+FIRST = (SUITES / "alignment.jsonl").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("suite", "words"),
+    [
+        ("", ["suite.jsonl"]),
+        (FIRST[:60], ["suite.jsonl:1"]),
+        (FIRST + "\n" + FIRST, ["suite.jsonl:2", "id"]),
+        (FIRST.replace('"agent": "alignment"', '"agent": "janitor"'), ["suite.jsonl:1", "agent"]),
+        (FIRST.replace('"message"', '"massage"'), ["suite.jsonl:1", "input"]),
+        (FIRST + "\n{}", ["suite.jsonl:2"]),
+        (FIRST + "\nnull", ["suite.jsonl:2"]),
+    ],
+)
+def test_a_wrong_suite_is_named_by_file_and_line_and_leaves_no_store(tmp_path, suite, words):
+    path = small_sweep(tmp_path, suite=suite)
+    assert refused(call("sweep", path, "--store", tmp_path / "runs.db"), *words)
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_a_missing_model_says_how_to_get_it_and_leaves_no_store(tmp_path):
+    path = small_sweep(tmp_path)
+    result = call(
+        "sweep", path, "--store", tmp_path / "runs.db", SOMA_BENCH_CACHE=str(tmp_path / "cache")
+    )
+    assert refused(result, "smollm2-135m-instruct-q4_1", "soma-bench models pull")
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_a_provider_that_cannot_be_called_is_refused_before_anything_runs(tmp_path):
+    path = small_sweep(tmp_path)
+    path.write_text(path.read_text().replace("llamacpp", "mlx"))
+    assert refused(call("sweep", path, "--store", tmp_path / "runs.db"), "mlx")
+    assert not (tmp_path / "runs.db").exists()
+
+
+@pytest.mark.model
+def test_a_sweep_from_dry_run_to_profile_and_export(tmp_path, embedded_models):
+    path = tmp_path / "sweep.yaml"
+    suites = "".join(f"  {name}: {SUITES}/{name}.jsonl\n" for name in (
+        "alignment", "radiologist", "pathologist", "report_writer", "qc_reviewer"))  # fmt: skip
+    path.write_text(
+        f"name: whole\nsuites:\n{suites}cases_per_agent: 1\n"
+        "targets:\n  - {provider: llamacpp, model: smollm2-135m-instruct-q4_1, thinking: [off, 8]}\n"
+    )
+    store = ("--store", tmp_path / "runs.db")
+    dry = call("sweep", path, "--dry-run", "--json", *store)
+    assert dry.returncode == 0, dry.stderr
+    (model,) = json.loads(dry.stdout)["models"]
+    assert (model["trials"], model["missing"], model["basis"]) == (10, 10, "predicted")
+    assert not (tmp_path / "runs.db").exists(), "a dry run writes nothing"
+
+    outcome = json.loads(call("sweep", path, "--json", *store).stdout)
+    assert (outcome["called"], outcome["failed"]) == (10, 0)
+    again = call("sweep", path, "--dry-run", "--json", *store)
+    assert json.loads(again.stdout)["models"][0]["missing"] == 0
+    table = call("compare", "whole", *store)
+    assert table.returncode == 0
+    assert "radiologist" in table.stdout
+    rows = json.loads(call("compare", outcome["run_id"], "--json", *store).stdout)["evidence"]
+    assert len(rows) == 10
+
+    profile = tmp_path / "profile.json"
+    chosen = call("optimize", "whole", "--name", "whole", "--out", profile, *store)
+    assert chosen.returncode == 0, chosen.stderr
+    first = profile.read_bytes()
+    assert call("profile", "validate", profile).returncode == 0
+    assert call("optimize", "whole", "--name", "whole", "--out", profile, *store).returncode == 0
+    assert profile.read_bytes() == first, "the same run gives the same profile, byte for byte"
+    for format_ in ("json", "js", "env"):
+        out = tmp_path / f"exported.{format_}"
+        assert call("export", profile, "--format", format_, "--out", out).returncode == 0
+        assert out.stat().st_size > 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -19,13 +20,10 @@ from soma_bench.cli.output import (
     seconds,
     store_option,
 )
-from soma_bench.providers.pool import ProviderPool
 from soma_bench.settings import store_location
-from soma_bench.sweeps.estimate import ModelEstimate, estimate
-from soma_bench.sweeps.plan import Plan
-from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
+from soma_bench.sweeps.execute import estimate_sweep, execute_sweep
+from soma_bench.sweeps.runner import Outcome, Progress
 from soma_bench.sweeps.scores import score_run
-from soma_bench.sweeps.spec import Sweep, load_sweep
 from soma_bench.sweeps.store import Store
 
 
@@ -44,12 +42,11 @@ def sweep(
     Every trial is stored as it ends; what is stored is not run again, so a sweep that was stopped
     is resumed by the same command. Exit code 1 when trials failed for a backend's sake.
     """
-    declared = load_sweep(file)
     location = store_location(store)
     if dry_run:
-        _dry_run(declared, file.parent, location, fresh=fresh, as_json=as_json)
+        _dry_run(file, location, fresh=fresh, as_json=as_json)
         return
-    outcome = asyncio.run(_run(declared, file.parent, location, fresh=fresh))
+    outcome = asyncio.run(_run(file, location, fresh=fresh))
     if as_json:
         print_json(dataclasses.asdict(outcome))
     else:
@@ -64,22 +61,7 @@ def sweep(
     ctx.exit(1 if outcome.failed else 0)
 
 
-async def _run(declared: Sweep, folder: Path, location: str, *, fresh: bool) -> Outcome:
-    async with ProviderPool() as providers:
-        # The plan is made before the store is: bad input leaves nothing behind.
-        existing = open_if_there(location)
-        try:
-            plan = await plan_sweep(declared, folder, providers, existing, fresh=fresh)
-        finally:
-            if existing:
-                existing.close()
-        with Store(location, create=True) as store:
-            outcome = await _run_with_bar(plan, store, providers)
-            score_run(store, plan.run_id)
-    return outcome
-
-
-async def _run_with_bar(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
+async def _run(file: Path, location: str, *, fresh: bool) -> Outcome:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -87,40 +69,29 @@ async def _run_with_bar(plan: Plan, store: Store, providers: ProviderPool) -> Ou
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task(plan.run_id, total=len(plan.trials))
+    bar = Bar(*columns, console=console)
+    # The bar opens with the first report: bad input is one line on stderr and nothing else.
+    with ExitStack() as opened:
 
         def show(progress: Progress) -> None:
             trial = progress.trial
-            now_at = f"  {trial.agent} on {trial.target}" if trial else ""
+            if trial is None:
+                opened.enter_context(bar)
+                bar.add_task(progress.run_id, total=progress.total, completed=progress.done)
+                return
             bar.update(
-                task, completed=progress.done + progress.failed, description=plan.run_id + now_at
+                bar.task_ids[0],
+                completed=progress.done + progress.failed,
+                description=f"{progress.run_id}  {trial.agent} on {trial.target}",
             )
-            if progress.error and trial:
+            if progress.error:
                 console.print(f"failed: {trial.agent} on {trial.target}: {progress.error}")
 
-        return await run_plan(plan, store, providers, on_progress=show)
+        return await execute_sweep(file, location, fresh=fresh, on_progress=show)
 
 
-def open_if_there(location: str) -> Store | None:
-    """The store, unless it is an SQLite file that does not exist yet."""
-    return Store(location) if "://" in location or Path(location).exists() else None
-
-
-def _dry_run(declared: Sweep, folder: Path, location: str, *, fresh: bool, as_json: bool) -> None:
-    async def make() -> tuple[Plan, list[ModelEstimate]]:
-        store = open_if_there(location)
-        try:
-            async with ProviderPool() as providers:
-                plan = await plan_sweep(declared, folder, providers, store, fresh=fresh)
-            finished = store.finished_keys(plan.run_id) if store else set()
-            measured = store.mean_seconds() if store else {}
-            return plan, estimate(plan, finished=finished, mean_seconds=measured)
-        finally:
-            if store:
-                store.close()
-
-    plan, estimates = asyncio.run(make())
+def _dry_run(file: Path, location: str, *, fresh: bool, as_json: bool) -> None:
+    plan, estimates = asyncio.run(estimate_sweep(file, location, fresh=fresh))
     if as_json:
         models = [dataclasses.asdict(row) for row in estimates]
         print_json({"run_id": plan.run_id, "trials": len(plan.trials), "models": models})

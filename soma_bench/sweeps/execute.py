@@ -1,0 +1,81 @@
+"""A sweep file from beginning to end: plan it, say what it takes, run it, score it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from soma_bench.providers.pool import ProviderPool
+from soma_bench.sweeps.estimate import ModelEstimate, estimate
+from soma_bench.sweeps.plan import Plan
+from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
+from soma_bench.sweeps.scores import score_run
+from soma_bench.sweeps.spec import load_sweep
+from soma_bench.sweeps.store import Store
+
+
+async def estimate_sweep(
+    path: Path, store_location: str, *, fresh: bool = False
+) -> tuple[Plan, list[ModelEstimate]]:
+    """The plan of a sweep file and what each model's part of it will take; nothing is run or written.
+
+    Args:
+        path: the sweep file; its own paths start from its folder.
+        store_location: path or URL of the store, which need not exist yet.
+        fresh: plan a new start, as if nothing were measured.
+
+    Raises:
+        ConfigError: the sweep, a suite or the store is wrong, or a provider cannot be called.
+        ProviderError: a model is missing.
+    """
+    declared = load_sweep(path)
+    store = _open_if_there(store_location)
+    try:
+        async with ProviderPool() as providers:
+            plan = await plan_sweep(declared, path.parent, providers, store, fresh=fresh)
+        finished = store.finished_keys(plan.run_id) if store else set()
+        measured = store.mean_seconds() if store else {}
+        return plan, estimate(plan, finished=finished, mean_seconds=measured)
+    finally:
+        if store:
+            store.close()
+
+
+async def execute_sweep(
+    path: Path,
+    store_location: str,
+    *,
+    fresh: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Outcome:
+    """Run what a sweep file declares and the store does not hold yet, and score it.
+
+    Args:
+        path: the sweep file; its own paths start from its folder.
+        store_location: path or URL of the store; an SQLite file is made where there is none.
+        fresh: start anew as another run, leaving what was measured before.
+        on_progress: told when the plan is made and after each trial.
+
+    Raises:
+        ConfigError: the sweep, a suite or the store is wrong, or a target cannot honour what is
+            asked of it.
+        ProviderError: a model is missing or its key is wrong.
+    """
+    declared = load_sweep(path)
+    async with ProviderPool() as providers:
+        # The plan is made before the store is: bad input leaves nothing behind.
+        existing = _open_if_there(store_location)
+        try:
+            plan = await plan_sweep(declared, path.parent, providers, existing, fresh=fresh)
+        finally:
+            if existing:
+                existing.close()
+        with Store(store_location, create=True) as store:
+            outcome = await run_plan(plan, store, providers, on_progress=on_progress)
+            score_run(store, plan.run_id)
+    return outcome
+
+
+def _open_if_there(location: str) -> Store | None:
+    """The store, unless it is an SQLite file that does not exist yet."""
+    return Store(location) if "://" in location or Path(location).exists() else None

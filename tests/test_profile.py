@@ -316,6 +316,8 @@ SEALED = sealed_profile()
 CONTENT = json.loads(profile_text(SEALED))
 PATHS = leaves(CONTENT)
 RAW = profile_text(SEALED).encode()
+LETTERS = [index for index, byte in enumerate(RAW) if chr(byte).isalnum()]
+PIECES = st.sampled_from([b'"', b"{", b"}", b",", b"9", b"-", b"1e999"])
 
 json_values = st.recursive(
     st.none()
@@ -380,13 +382,10 @@ def test_no_change_of_structure_is_loaded_silently(
 @fuzz
 @given(
     edits=st.lists(
-        st.tuples(
-            st.integers(0, len(RAW)),
-            st.integers(0, 12),
-            st.binary(max_size=6) | st.sampled_from([b'"', b"{", b"}", b",", b"9", b"-", b"1e999"]),
-        ),
+        st.tuples(st.sampled_from(LETTERS), st.just(1), st.sampled_from([b"7", b"0", b"a", b"e"]))
+        | st.tuples(st.integers(0, len(RAW)), st.integers(0, 12), st.binary(max_size=6) | PIECES),
         min_size=1,
-        max_size=4,
+        max_size=3,
     )
 )
 def test_no_change_of_bytes_is_loaded_silently(

@@ -74,6 +74,7 @@ def test_answers_follow_the_schema():
 
     for completion in run(many):
         answer = json.loads(completion.text)
+        assert not set(completion.text) & set("\n\t"), "no tokens are wasted on white space"
         assert answer["side"] in ("left", "right")
         assert 1 <= answer["size_mm"] <= 30
         assert len(answer["note"]) <= 20
@@ -170,7 +171,7 @@ def test_what_cannot_be_done_is_refused(changes, error, message):
 
 def test_an_answer_that_outgrows_the_context_is_an_error_and_not_a_short_answer():
     request = ask(
-        "word " * 150 + "Tell a very long story.",
+        "Write a very long story about a physician in the mountains, in ten chapters.",
         max_tokens=2000,
         options=Options(context_tokens=256),
     )

@@ -237,7 +237,7 @@ def test_parallel_pipeline_waits_for_the_slower_of_the_two_readers() -> None:
     assert (together.plan.latency_p50_s, together.plan.latency_p95_s) == (13.0, 17.0)
     in_turn = optimize(evidence, constraints)
     assert isinstance(in_turn, Infeasible)
-    assert in_turn.message == "infeasible: nothing holds p95 latency 17 s (20 s would do)"
+    assert in_turn.message == "infeasible: nothing fits p95 latency 17 s (20 s would do)"
 
 
 def test_fallback_is_another_model_where_there_is_one() -> None:
@@ -288,7 +288,7 @@ def test_synthetic_rows_are_chosen_only_where_allowed() -> None:
     assert primaries(solved(evidence))[0] == "ollama:a"
     assert primaries(solved(evidence, allow_synthetic=True))[0] == "ollama:z"
     refused = unsolved(table_of("ollama:a", synthetic=True))
-    assert refused.conflict == ("no synthetic weights",)
+    assert refused.conflict == ("real weights only, none synthetic",)
 
 
 def test_conflict_names_the_constraints_in_plain_words_and_what_would_do() -> None:
@@ -299,7 +299,7 @@ def test_conflict_names_the_constraints_in_plain_words_and_what_would_do() -> No
     ]
     alone = unsolved(evidence, quality_floors={"radiologist": 0.97})
     assert alone.message == (
-        "infeasible: nothing holds quality floor radiologist 0.97 (0.85 would do)"
+        "infeasible: nothing fits quality floor radiologist 0.97 (0.85 would do)"
     )
     pair = unsolved(
         evidence,
@@ -318,7 +318,7 @@ def test_conflict_names_the_constraints_in_plain_words_and_what_would_do() -> No
         "quality floor pathologist 0.87",
     }
     slow = unsolved(evidence, max_latency_s=2, latency="p50")
-    assert slow.message == "infeasible: nothing holds p50 latency 2 s (10 s would do)"
+    assert slow.message == "infeasible: nothing fits p50 latency 2 s (10 s would do)"
     evidence = [item for item in evidence if item.agent != "pathologist" or "claude" in item.target]
     dear = unsolved(evidence, privacy=OPEN, max_cost_usd_per_1000=1)
     assert dear.would_do == ("10 USD",)
@@ -450,7 +450,19 @@ def test_profile_of_synthetic_choices_says_so_everywhere() -> None:
     found = solved(evidence, allow_synthetic=True)
     made = build_profile(found, name="demo", evidence=evidence, provenance=Provenance())
     assert made.synthetic_evidence
-    assert all(route.reason.endswith("; synthetic weights") for route in made.routing.values())
+    assert {route.reason for route in made.routing.values()} == {
+        "best mean accuracy 0.90 [0.80, 1.00] of 2 targets, p50 2.0 s; synthetic weights;"
+        " fallback ollama:b 0.80 on synthetic weights"
+    }
+
+
+def test_reason_says_when_the_best_is_shared() -> None:
+    evidence = table_of("ollama:a", "ollama:b")
+    evidence.append(row("alignment", "ollama:c", quality=0.9, latency_p50_s=5.0))
+    found = solved(evidence)
+    made = build_profile(found, name="demo", evidence=evidence, provenance=Provenance())
+    reason = made.routing["alignment"].reason
+    assert "of 3 targets, shared with 1, p50 2.0 s; fallback ollama:c 0.90" in reason
 
 
 def test_bad_profile_name_is_a_config_error() -> None:
@@ -525,7 +537,7 @@ def test_command_takes_every_flag_and_speaks_json(command: Any) -> None:
 
 def test_infeasible_is_exit_1_and_nothing_is_written(command: Any, tmp_path: Path) -> None:
     code, out = command("--max-latency", "1")
-    assert (code, out) == (1, "infeasible: nothing holds p95 latency 1 s (15 s would do)\n")
+    assert (code, out) == (1, "infeasible: nothing fits p95 latency 1 s (15 s would do)\n")
     code, out = command("--max-latency", "1", "--json")
     assert json.loads(out) == {
         "feasible": False,

@@ -118,10 +118,10 @@ def optimize(
     constraints = _constraints(**limits)
     with Store(store_location(store)) as opened:
         comparison = compare_run(opened, run)
+    solution = best_assignment(comparison.evidence, constraints, pipeline=pipeline)
     if comparison.finished < comparison.planned:
         done = f"{comparison.finished} of {comparison.planned} trials"
         click.echo(f"note: run {comparison.run.id} has only {done}", err=True)
-    solution = best_assignment(comparison.evidence, constraints, pipeline=pipeline)
     if isinstance(solution, Infeasible):
         if as_json:
             print_json(_infeasible_as_json(solution))

@@ -50,12 +50,15 @@ def show(path: Path, as_json: bool) -> None:
         route = resolve(loaded, agent)
         fallback = "none" if route.fallback is None else str(route.fallback)
         proof = _proof(loaded, agent, route.primary)
-        rows.append([agent, str(route.primary), proof, fallback, route.privacy, route.reason])
+        rows.append([agent, str(route.primary), proof, fallback, route.privacy])
     print_table(
         f"profile {loaded.name}",
-        ["agent", "primary", "evidence", "fallback", "privacy", "reason"],
+        ["agent", "primary", "evidence", "fallback", "privacy"],
         rows,
     )
+    click.echo()
+    for agent in AGENTS:
+        click.echo(f"{agent}: {loaded.routing[agent].reason}")
     runs = ", ".join(loaded.provenance.run_ids) or "none"
     click.echo(f"\npipeline {loaded.pipeline}; measured in runs: {runs}")
     if loaded.synthetic_evidence:

@@ -95,19 +95,20 @@ def route_reason(choice: Choice, evidence: Sequence[Evidence]) -> str:
     rows = [row for row in evidence if row.agent == choice.agent]
     primary = choice.primary
     better = [row for row in rows if row.quality > primary.quality]
+    equal = sum(row.quality == primary.quality for row in rows) - 1
     place = f"of {len(rows)} targets" if len(rows) > 1 else "of the only target"
     if better:
         best = max(better, key=lambda row: (row.quality, row.target))
         standing = f"{_quality(primary)}, {len(better)} {place} have more ({_brief(best)})"
-    elif any(row.quality == primary.quality and row != primary for row in rows):
-        standing = f"best mean {_quality(primary)}, shared, {place}"
     else:
-        standing = f"best mean {_quality(primary)} {place}"
+        shared = f", shared with {equal}" if equal else ""
+        standing = f"best mean {_quality(primary)} {place}{shared}"
     parts = [f"{standing}, p50 {primary.latency_p50_s:.1f} s"]
-    if choice.fallback is not None:
-        parts.append(f"fallback {_brief(choice.fallback)}")
-    if any(row is not None and row.synthetic for row in (primary, choice.fallback)):
+    if primary.synthetic:
         parts.append("synthetic weights")
+    if choice.fallback is not None:
+        synthetic = " on synthetic weights" if choice.fallback.synthetic else ""
+        parts.append(f"fallback {_brief(choice.fallback)}{synthetic}")
     return shorten("; ".join(parts), _MAX_REASON, placeholder=" ...")
 
 

@@ -104,8 +104,8 @@ class Infeasible:
             name if limit is None else f"{name} ({limit} would do)"
             for name, limit in zip(self.conflict, self.would_do, strict=True)
         ]
-        among = "" if len(named) == 1 else "all of: "
-        return f"infeasible: nothing holds {among}{'; '.join(named)}"
+        among = "" if len(named) == 1 else "all of "
+        return f"infeasible: nothing fits {among}{'; '.join(named)}"
 
 
 def make_plan(table: Table, pipeline: Pipeline, primaries: Picks, fallbacks: Picks) -> Plan:

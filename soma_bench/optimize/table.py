@@ -175,7 +175,7 @@ def _demands(
         demands.append(Demand("latency", None, text))
     rows = [candidate.row for agent in AGENTS for candidate in candidates[agent]]
     if not constraints.allow_synthetic and any(row.synthetic for row in rows):
-        demands.append(Demand("synthetic", None, "no synthetic weights"))
+        demands.append(Demand("synthetic", None, "real weights only, none synthetic"))
     for agent in AGENTS:
         if constraints.needs_fallback(agent):
             demands.append(Demand("fallback", agent, f"a fallback for {agent}"))

@@ -48,7 +48,7 @@ def _header(profile: Profile) -> str:
         f"Measured in runs {json.dumps(runs)}, {provenance.date or 'no date'}",
     ]
     if profile.synthetic_evidence:
-        lines.append("FOR TESTS ONLY: chosen on synthetic weights, which prove nothing")
+        lines.append("FOR TESTS ONLY: its evidence holds synthetic weights, which prove nothing")
     return "\n".join(f"// {line}" for line in lines)
 
 

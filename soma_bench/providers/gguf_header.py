@@ -54,7 +54,7 @@ def read_header(path: Path) -> Mapping[str, Scalar]:
                 return _Cursor(data).read()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: is damaged: {error}; remove it or copy it anew") from error
 
 

@@ -67,16 +67,15 @@ def quantize(
     folder = directory or models_dir()
     source = find(PUBLISHED, folder)
     origin = _origin(source.digest)
-    if _missing(wanted, folder, origin):
+    missing = _missing(wanted, folder, origin)
+    if missing:
         _require_published(source)
-        with workspace(folder, _needed_bytes(source, wanted), report) as work:
+        with workspace(folder, _needed_bytes(source, missing), report) as work:
             missing = _missing(wanted, folder, origin)  # another process may have made some
             made = {name: work / name for name in missing}
             derive(source.path, made, origin=origin, report=report)
             for name, path in made.items():
                 put_in_place(path, _target(folder, name))
-    else:
-        missing = ()
     return tuple(
         Outcome(model=describe(_target(folder, name)), written=name in missing) for name in wanted
     )

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from soma_bench.errors import ConfigError
 
-_BLOCK = 1 << 20
+_MAX_SHOWN = 300
 
 
 def write_atomically(path: Path, data: str | bytes) -> bool:
@@ -76,11 +76,12 @@ def parse_json(text: str, place: str) -> Any:
     """
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"{place}: key {key!r} stands twice in one object")
-        return dict(pairs)
+        unique: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in unique:
+                raise ConfigError(f"{place}: key {_short(key)} stands twice in one object")
+            unique[key] = value
+        return unique
 
     def no_constant(name: str) -> None:
         raise ConfigError(f"{place}: {name} is not a JSON number")
@@ -95,7 +96,10 @@ def parse_json(text: str, place: str) -> Any:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first finding of a pydantic error as ``field.path: what is wrong (got ...)``."""
+    """The first finding of a pydantic error as one line, ``field.path: what is wrong``.
+
+    Keys and values of the input may stand in it, so it is escaped and cut to a readable length.
+    """
     finding = error.errors(include_url=False)[0]
     path = ""
     for part in finding["loc"]:
@@ -104,7 +108,13 @@ def first_problem(error: ValidationError) -> str:
     message = message[:1].lower() + message[1:]
     more = error.error_count() - 1
     suffix = f" (and {more} more)" if more else ""
-    return f"{path or 'the whole'}: {message}{suffix}"
+    return f"{_short(path) if path else 'the whole'}: {_short(message)}{suffix}"
+
+
+def _short(text: str) -> str:
+    """Text from outside, fit to stand in one line of an error."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return line if len(line) <= _MAX_SHOWN else line[:_MAX_SHOWN] + "..."
 
 
 def canonical_json(value: Any) -> str:

@@ -20,8 +20,6 @@ from soma_bench.types import AGENTS, AgentName, PrivacyLevel, ProviderName, Targ
 
 SCHEMA_VERSION = 1
 
-_MAX_LINE = 400
-
 
 def _known_version(value: int) -> int:
     if value != SCHEMA_VERSION:
@@ -234,7 +232,7 @@ def load_profile(path: Path) -> Profile:
     except ValidationError as error:
         # Checks across fields name their place themselves; pydantic knows only "the whole".
         problem = first_problem(error).removeprefix("the whole: ")
-        raise ConfigError(f"{path}: {_one_line(problem)}") from error
+        raise ConfigError(f"{path}: {problem}") from error
     stored = profile.provenance.digest
     if stored is None and profile.evidence:
         raise ConfigError(
@@ -262,9 +260,3 @@ def save_profile(profile: Profile, path: Path) -> bool:
 def profile_text(profile: Profile) -> str:
     """A profile's JSON as files hold it; the same profile always gives the same text."""
     return profile.model_dump_json(indent=2) + "\n"
-
-
-def _one_line(text: str) -> str:
-    """A problem as one printable line, whatever keys and values the file put into it."""
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 3] + "..."

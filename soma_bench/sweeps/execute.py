@@ -11,7 +11,7 @@ from soma_bench.sweeps.plan import Plan
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
 from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.spec import load_sweep
-from soma_bench.sweeps.store import Store
+from soma_bench.sweeps.store import Store, open_if_made
 
 
 async def estimate_sweep(
@@ -29,7 +29,7 @@ async def estimate_sweep(
         ProviderError: a model is missing.
     """
     declared = load_sweep(path)
-    store = _open_if_there(store_location)
+    store = open_if_made(store_location)
     try:
         async with ProviderPool() as providers:
             plan = await plan_sweep(declared, path.parent, providers, store, fresh=fresh)
@@ -64,7 +64,7 @@ async def execute_sweep(
     declared = load_sweep(path)
     async with ProviderPool() as providers:
         # The plan is made before the store is: bad input leaves nothing behind.
-        existing = _open_if_there(store_location)
+        existing = open_if_made(store_location)
         try:
             plan = await plan_sweep(declared, path.parent, providers, existing, fresh=fresh)
         finally:
@@ -74,8 +74,3 @@ async def execute_sweep(
             outcome = await run_plan(plan, store, providers, on_progress=on_progress)
             score_run(store, plan.run_id)
     return outcome
-
-
-def _open_if_there(location: str) -> Store | None:
-    """The store, unless it is an SQLite file that does not exist yet."""
-    return Store(location) if "://" in location or Path(location).exists() else None

@@ -17,7 +17,6 @@ from soma_bench.files import first_problem, read_text
 from soma_bench.types import AgentName, Options, ProviderName, Target, Thinking, parse_thinking
 
 _MAX_FILE_CHARACTERS = 1_000_000
-_MAX_DEPTH = 20
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
 

@@ -185,14 +185,20 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+class StoreMissingError(ConfigError):
+    """There is no store at a location, though there may come to be one."""
+
+
 class Store:
     """Reads and writes runs, trials and scores.
 
     Args:
         location: a database URL, or the path of an SQLite file.
-        create: make the file and its folder when they do not exist; otherwise that is an error.
+        create: make the tables, and the file and its folder, when they do not exist; otherwise
+            that is an error and nothing is written.
 
     Raises:
+        StoreMissingError: there is none and it is not to be made.
         ConfigError: the store cannot be opened, or the file is something else.
     """
 
@@ -211,10 +217,16 @@ class Store:
             self._engine = sa.create_engine(location)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _set_pragmas)
-            _metadata.create_all(self._engine)
+            if create:
+                _metadata.create_all(self._engine)
+            missing = set(_metadata.tables) - set(sa.inspect(self._engine).get_table_names())
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise ConfigError(f"{self.location}: cannot be used as a store: {reason}") from error
+        if missing:
+            raise StoreMissingError(
+                f"{self.location}: holds no runs; run a sweep first, or name its store by --store"
+            )
 
     def close(self) -> None:
         """Close every connection."""
@@ -364,6 +376,18 @@ class Store:
     def _insert(self, table: sa.Table) -> Any:
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         return dialect.insert(table)
+
+
+def open_if_made(location: str) -> Store | None:
+    """The store at a location; None where none has been made yet.
+
+    Raises:
+        ConfigError: what is there is no store.
+    """
+    try:
+        return Store(location)
+    except StoreMissingError:
+        return None
 
 
 def _make_folder(folder: Path) -> None:

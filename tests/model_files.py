@@ -85,4 +85,5 @@ def small_disk(at: Path, size_bytes: int, *, read_only: bool = False) -> Iterato
     try:
         yield at
     finally:
-        subprocess.run(["umount", str(at)], check=True)
+        # Lazily: a failure's traceback may still hold a file that is mapped into memory.
+        subprocess.run(["umount", "--lazy", str(at)], check=True)

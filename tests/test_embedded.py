@@ -48,12 +48,17 @@ def test_a_file_put_there_by_hand_is_a_model(model):
 
 
 def test_models_are_sorted_and_what_is_hidden_or_no_file_is_none(tmp_path):
-    for name in ("b", "a", "llama3.2-3b"):
+    for name in ("b", "a", "a-q8_0", "llama3.2-3b"):
         write_model(tmp_path / f"{name}.gguf")
     write_model(tmp_path / "._a.gguf")
     (tmp_path / "folder.gguf").mkdir()
     (tmp_path / "gone.gguf").symlink_to(tmp_path / "nowhere")
-    assert [found.name for found in installed(tmp_path)] == ["a", "b", "llama3.2-3b"]
+    assert [found.name for found in installed(tmp_path)] == [
+        "a",
+        "a-q8_0",
+        "b",
+        "llama3.2-3b",
+    ]
     assert find("llama3.2-3b", tmp_path).path.is_file()
 
 

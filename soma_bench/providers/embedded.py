@@ -171,14 +171,15 @@ def _model_paths(folder: Path) -> dict[str, Path]:
     if not folder.exists():
         return {}
     try:
-        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        paths = [path for path in folder.iterdir() if path.is_file()]
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    return {
-        name.removesuffix(".gguf"): folder / name
-        for name in names
-        if name.endswith(".gguf") and not name.startswith(".")
+    found = {
+        path.name.removesuffix(".gguf"): path
+        for path in paths
+        if path.name.endswith(".gguf") and not path.name.startswith(".")
     }
+    return dict(sorted(found.items()))
 
 
 def _believed(path: Path, size_bytes: int, mtime_ns: int) -> _Sidecar | None:

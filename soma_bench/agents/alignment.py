@@ -40,25 +40,46 @@ def _render(inputs: AlignmentInput) -> str:
     return f"Message: {inputs.message}"
 
 
+def _example(
+    message: str, intent: Intent, handler: Handler, asked: str, confidence: int
+) -> tuple[AlignmentInput, AlignmentOutput]:
+    output = AlignmentOutput(intent=intent, handler=handler, asked=asked, confidence=confidence)
+    return AlignmentInput(message=message), output
+
+
 AGENT = Agent(
     name="alignment",
     input_type=AlignmentInput,
     output_type=AlignmentOutput,
     system=prompt_text("alignment"),
     examples=(
-        (
-            AlignmentInput(message="Please correct the nodule's side: it lies in the left lung."),
-            AlignmentOutput(
-                intent="REVISION",
-                handler="radiologist",
-                asked="correct the side to left",
-                confidence=90,
-            ),
+        _example(
+            "Please correct the nodule's side: it lies in the left lung.",
+            "REVISION",
+            "radiologist",
+            "correct the side to left",
+            95,
         ),
+        _example(
+            "Who checked the disclaimer?",
+            "QUESTION",
+            "qc_reviewer",
+            "who checked the disclaimer",
+            90,
+        ),
+        _example(
+            "The patient stopped smoking in 2015.",
+            "INFO",
+            "pathologist",
+            "note that smoking stopped",
+            90,
+        ),
+        _example("Thank you, this report is fine.", "APPROVAL", "self", "release the report", 95),
+        _example("so and so, you know", "UNCLEAR", "self", "ask what is meant", 60),
     ),
     render=_render,
     write=json_writer,
     parse=json_parser(AlignmentOutput),
     schema=answer_schema(AlignmentOutput),
-    max_tokens=96,
+    max_tokens=160,
 )

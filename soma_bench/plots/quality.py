@@ -7,7 +7,6 @@ from math import ceil
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from soma_bench.errors import ConfigError
 from soma_bench.plots.labels import AGENT_TITLES
 from soma_bench.plots.pareto import pareto_front
 from soma_bench.plots.style import (
@@ -16,6 +15,7 @@ from soma_bench.plots.style import (
     SYNTHETIC_NOTE,
     Look,
     add_note,
+    figure_of_words,
     house_style,
     look_of,
     new_figure,
@@ -43,12 +43,10 @@ def quality_against_latency(
     Args:
         evidence: rows of any number of agents; agents without a row get no panel.
         chosen: the target that is ringed, by agent.
-
-    Raises:
-        ConfigError: there is no evidence.
     """
     if not evidence:
-        raise ConfigError("quality against latency: there is no evidence to draw")
+        with house_style():
+            return figure_of_words("Nothing was measured.")
     by_agent = {agent: [row for row in evidence if row.agent == agent] for agent in AGENTS}
     panels = [(agent, rows) for agent, rows in by_agent.items() if rows]
     look = look_of(row.target for row in evidence)

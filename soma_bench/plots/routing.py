@@ -105,7 +105,7 @@ def _draw(axes: Axes, profile: Profile, lines: Sequence[_Line], names: Names) ->
         if line.row is None:
             continue
         colour = _PRIMARY if line.role == "primary" else _FALLBACK
-        fillstyle = "full" if line.role == "primary" else "none"
+        face = colour if line.role == "primary" else "white"
         low, high = line.row.quality_low, line.row.quality_high
         axes.hlines(place, low, high, color=colour, linewidth=1.6, clip_on=False, zorder=2)
         axes.plot(
@@ -114,7 +114,7 @@ def _draw(axes: Axes, profile: Profile, lines: Sequence[_Line], names: Names) ->
             color=colour,
             marker="o",
             markersize=6.5,
-            fillstyle=fillstyle,
+            markerfacecolor=face,
             clip_on=False,
             zorder=3,
         )

@@ -149,7 +149,8 @@ def label_lines(
         if place:
             axes.axhline(place - 0.5, color=FAINT, linewidth=0.8, zorder=0.5)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    # A point at the left edge must not touch its own label.
+    axes.tick_params(axis="y", length=0, pad=8)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     figures = axes.secondary_yaxis("right")

@@ -1,0 +1,1 @@
+"""What the notebooks need beside the package's own calls: settings, progress, tables, answers."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from soma_bench.agents.pathologist import PathologistOutput
+from soma_bench.agents.pathologist import Diagnosis, Differential, PathologistOutput
 from soma_bench.cases.pathologist import ICD10_FORM, PathologistReference
 from soma_bench.scoring.base import Score, Scorer
 
@@ -29,9 +29,8 @@ def score(output: PathologistOutput, reference: PathologistReference) -> Score:
     A match is half the name (one of the reference's, apart from case, qualifiers and places) and
     half the ICD-10-CM code (1 for a right code, 1/2 for its category of three characters).
     """
-    named = [
-        (diagnosis.name, diagnosis.icd10) for diagnosis in (output.primary, *output.differentials)
-    ]
+    diagnoses: tuple[Diagnosis | Differential, ...] = (output.primary, *output.differentials)
+    named = [(diagnosis.name, diagnosis.icd10) for diagnosis in diagnoses]
     matches = [_match(name, code, reference) for name, code in named[: len(_RANK_WEIGHTS)]]
     primary = max(weight * match for weight, match in zip(_RANK_WEIGHTS, matches, strict=False))
     top1 = matches[0] >= _RIGHT

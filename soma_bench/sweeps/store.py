@@ -207,7 +207,7 @@ class Store:
         if "://" not in location:
             path = Path(location)
             if not create and not path.is_file():
-                raise ConfigError(
+                raise StoreMissingError(
                     f"{path}: no such store; run a sweep first, or name it by --store"
                 )
             if create:

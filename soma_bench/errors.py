@@ -14,22 +14,34 @@ from __future__ import annotations
 from typing import Literal
 
 ProviderFailure = Literal[
-    "not_running",
-    "model_missing",
-    "out_of_memory",
-    "bad_request",
-    "context_too_long",
-    "rate_limited",
-    "overloaded",
-    "timeout",
-    "cut_off",
-    "malformed",
-    "bad_key",
-    "backend",
+    "not_running",  # nothing answers at the address
+    "model_missing",  # no model of exactly this name
+    "out_of_memory",  # the model cannot be loaded, or its context does not fit
+    "bad_request",  # the backend refuses the input
+    "context_too_long",  # prompt and answer need more than the context window
+    "rate_limited",  # too many requests or tokens; ``wait_s`` where the backend says how long
+    "overloaded",  # the backend is busy
+    "timeout",  # one of the four limits was passed; ``limit`` says which
+    "cut_off",  # the connection broke in the middle of an answer
+    "ended_early",  # an answer ended in good order, but without its last part
+    "malformed",  # what came back cannot be read
+    "bad_key",  # the key is missing, wrong or not allowed to do this
+    "backend",  # any other failure on the backend's side
 ]
 
+TimeLimit = Literal["connect", "first_token", "between_tokens", "total"]
+
 _RETRYABLE: frozenset[ProviderFailure] = frozenset(
-    {"not_running", "rate_limited", "overloaded", "timeout", "cut_off", "malformed", "backend"}
+    {
+        "not_running",
+        "rate_limited",
+        "overloaded",
+        "timeout",
+        "cut_off",
+        "ended_early",
+        "malformed",
+        "backend",
+    }
 )
 
 
@@ -57,15 +69,23 @@ class ProviderError(SomaError):
         message: what happened and what to do.
         kind: the class of the failure.
         wait_s: how long the backend asked to wait, where it said so.
+        limit: which limit a ``timeout`` passed.
     """
 
     def __init__(
-        self, provider: str, message: str, *, kind: ProviderFailure, wait_s: float | None = None
+        self,
+        provider: str,
+        message: str,
+        *,
+        kind: ProviderFailure,
+        wait_s: float | None = None,
+        limit: TimeLimit | None = None,
     ) -> None:
         super().__init__(f"{provider}: {message}")
         self.provider = provider
         self.kind: ProviderFailure = kind
         self.wait_s = wait_s
+        self.limit: TimeLimit | None = limit
 
     @property
     def retryable(self) -> bool:

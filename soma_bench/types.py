@@ -152,6 +152,26 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a call may take, in seconds; each limit counts by itself.
+
+    They decide when to give up and never what is answered, so they are no part of a trial's key.
+    """
+
+    connect_s: float = 5.0
+    """Until the backend has taken the connection."""
+    first_token_s: float = 120.0
+    """From the call to its first token, thinking or not; holds for streams."""
+    between_tokens_s: float = 60.0
+    """From one token to the next; holds for streams."""
+    total_s: float = 300.0
+    """From the call to the last token."""
+    load_s: float = 300.0
+    """Added to the first token's limit and to the total where the model has to be loaded first:
+    a cold start is no fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One call, as an agent words it, before any backend's own form."""
 
@@ -163,6 +183,8 @@ class Request:
     schema: Mapping[str, Any] | None = None
     """JSON Schema that the answer must follow; None for free text."""
     options: Options = Options()
+    limits: Limits | None = None
+    """When to give up; None leaves it to the provider's own limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +195,8 @@ class Usage:
     """All tokens of the prompt, those from a cache included."""
     cached_tokens: int | None = None
     """Prompt tokens that came from a cache and were not computed."""
+    cache_write_tokens: int | None = None
+    """Prompt tokens that were put into a cache, which some vendors charge for."""
     output_tokens: int | None = None
     """All tokens generated, thinking included."""
     thinking_tokens: int | None = None
@@ -194,6 +218,16 @@ class Timings:
     decode_s: float | None = None
     total_s: float
     """From the call to the last token, by the client's clock, without loading the model."""
+
+    def inter_token_s(self, output_tokens: int | None) -> float | None:
+        """Mean time from one token to the next (ITL): (last - first) / (n - 1)."""
+        if self.first_token_s is None or output_tokens is None or output_tokens < 2:
+            return None
+        return (self.total_s - self.first_token_s) / (output_tokens - 1)
+
+    def per_token_s(self, output_tokens: int | None) -> float | None:
+        """Mean time for a token, the wait for the first included (TPOT): (last - start) / n."""
+        return self.total_s / output_tokens if output_tokens else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,10 @@ class Environment(BaseSettings):
         float | None, Field(alias="SOMA_BENCH_USD_PER_KWH", ge=0, le=100, allow_inf_nan=False)
     ] = None
     """Price of electricity, in US dollars a kilowatt-hour."""
+    prices_file: Annotated[
+        str | None, Field(alias="SOMA_BENCH_PRICES", min_length=1, max_length=4096)
+    ] = None
+    """File of prices that win over the price list's; its form is in `soma_bench.providers.prices`."""
 
     def ollama_alias(self, name: str) -> str | None:
         """The model that the environment puts behind ``ollama:fast``, ``balanced`` or ``vision``."""

@@ -1,4 +1,9 @@
-"""What a run says about each target at each agent: the table that all later steps start from."""
+"""What a run says about each target at each agent: the table that all later steps start from.
+
+Latencies are those of trials that found their model loaded (not ``cold``) and the machine quiet (not
+``busy``): that is what a running backend shows. Where a target has no such trial, all of its trials
+count, and `Samples.clean` is 0.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,18 @@ from soma_bench.types import AGENTS, AgentName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """How many trials a target's latencies stand on."""
+
+    clean: int
+    """Trials that were neither cold nor busy; where this is 0, latencies are over all trials."""
+    cold: int
+    """Trials that loaded the model."""
+    busy: int
+    """Trials beside which other processes took much of the CPU; some may be cold as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A run, summed up."""
 
@@ -31,6 +48,8 @@ class Comparison:
     """One row per agent and target, best quality first within an agent."""
     details: Mapping[tuple[AgentName, str], Mapping[str, float]]
     """Figures beside the primary metric, by agent and target, such as ``macro_f1``."""
+    samples: Mapping[tuple[AgentName, str], Samples]
+    """What the latencies stand on, by agent and target."""
     provenance: Provenance
 
 
@@ -59,6 +78,7 @@ def compare_run(store: Store, run_id: str) -> Comparison:
             )
             for (agent, target), group in groups.items()
         },
+        samples={key: _samples(group) for key, group in groups.items()},
         provenance=_provenance(run, groups),
     )
 
@@ -69,7 +89,9 @@ def _evidence(agent: AgentName, target: str, group: Sequence[ScoredTrial]) -> Ev
         by_case[scored.trial["case_id"]].append(scored.score.primary_value)
     quality = bootstrap_mean(list(by_case.values()))
     trials = [scored.trial for scored in group]
-    latencies = [trial["total_s"] for trial in trials]
+    latencies = [trial["total_s"] for trial in trials if _is_clean(trial)] or [
+        trial["total_s"] for trial in trials
+    ]
     costs = [trial["cost_usd"] for trial in trials]
     memory = [trial["memory_bytes"] for trial in trials if trial["memory_bytes"] is not None]
     return Evidence(
@@ -90,6 +112,19 @@ def _evidence(agent: AgentName, target: str, group: Sequence[ScoredTrial]) -> Ev
         output_tokens=_mean(trials, "output_tokens"),
         thinking_tokens=_mean(trials, "thinking_tokens"),
         synthetic=any(trial["synthetic"] for trial in trials),
+    )
+
+
+def _is_clean(trial: Mapping[str, Any]) -> bool:
+    return trial["start"] != "cold" and not trial["busy"]
+
+
+def _samples(group: Sequence[ScoredTrial]) -> Samples:
+    trials = [scored.trial for scored in group]
+    return Samples(
+        clean=sum(map(_is_clean, trials)),
+        cold=sum(trial["start"] == "cold" for trial in trials),
+        busy=sum(bool(trial["busy"]) for trial in trials),
     )
 
 

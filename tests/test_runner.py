@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
+import sqlite3
+import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from scripted import ScriptedProvider
+from scripted import ScriptedProvider, completion
+from soma_bench.comparison import compare_run
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.pool import ProviderPool
-from soma_bench.sweeps.plan import Plan
+from soma_bench.providers.prices import load_prices
+from soma_bench.sweeps.estimate import estimate
+from soma_bench.sweeps.plan import Plan, describe_request
 from soma_bench.sweeps.runner import Outcome, plan_sweep, run_plan
 from soma_bench.sweeps.scores import score_run, scored_trials
 from soma_bench.sweeps.spec import sweep_from
 from soma_bench.sweeps.store import Store, TrialRecord
+from soma_bench.types import Completion, Limits, Request, Timings
 
 SUITES = Path(__file__).parent.parent / "data" / "suites"
 ANSWER = '{"intent":"QUESTION","handler":"self","asked":"x","confidence":80}'
@@ -182,6 +190,179 @@ def test_rescoring_gives_the_same_scores(store):
     assert score_run(store, plan.run_id) == 0
     assert score_run(store, plan.run_id, again=True) == 12
     assert [item.score for item in scored_trials(store, plan.run_id)] == first
+
+
+def rows(store: Store, plan: Plan) -> list:
+    return list(store.trials(plan.run_id))
+
+
+def answer(load_s: float | None, total_s: float) -> Completion:
+    return dataclasses.replace(
+        completion(ANSWER), timings=Timings(load_s=load_s, first_token_s=0.01, total_s=total_s)
+    )
+
+
+def test_a_trial_is_cold_where_it_loaded_the_model_and_latencies_leave_it_out(store):
+    seen: set[str] = set()
+
+    def load_first(request):
+        cold = request.model not in seen
+        seen.add(request.model)
+        return answer(0.5, 90.0) if cold else answer(0.0, 2.0)
+
+    plan, _ = execute(store, ScriptedProvider(load_first))
+    starts = Counter((row["model"], row["start"]) for row in rows(store, plan))
+    assert starts == {
+        ("a-q8_0", "cold"): 1,
+        ("a-q8_0", "warm"): 5,
+        ("a-q4_0", "cold"): 1,
+        ("a-q4_0", "warm"): 5,
+    }
+    comparison = compare_run(store, plan.run_id)
+    assert {(row.n, row.latency_p95_s) for row in comparison.evidence} == {(3, 2.0)}
+    counts = {samples.cold: samples.clean for samples in comparison.samples.values()}
+    assert counts == {1: 2, 0: 3}
+
+
+def test_where_every_trial_was_cold_all_of_them_count(store):
+    plan, _ = execute(store, ScriptedProvider(lambda _: answer(0.5, 90.0)))
+    comparison = compare_run(store, plan.run_id)
+    assert {row.latency_p50_s for row in comparison.evidence} == {90.0}
+    assert {samples.clean for samples in comparison.samples.values()} == {0}
+
+
+def test_a_backend_that_says_nothing_of_loading_is_neither_cold_nor_warm(store):
+    plan, _ = execute(store, ScriptedProvider(lambda _: answer(None, 2.0)))
+    assert {row["start"] for row in rows(store, plan)} == {None}
+
+
+def test_a_busy_trial_is_left_out_of_latencies(store):
+    plan, _ = execute(store, ScriptedProvider(lambda _: answer(0.0, 2.0)), cases_per_agent=2)
+    with sqlite3.connect(store.location) as connection:
+        connection.execute(
+            "UPDATE trials SET busy = 1, total_s = 40 WHERE case_id = (SELECT min(case_id) FROM trials)"
+        )
+    connection.close()
+    comparison = compare_run(store, plan.run_id)
+    assert {row.latency_p95_s for row in comparison.evidence} == {2.0}
+    assert {(s.clean, s.busy) for s in comparison.samples.values()} == {(1, 1)}
+
+
+def test_each_trial_keeps_its_price_and_by_what_it_is_known(store, monkeypatch):
+    monkeypatch.setenv("SOMA_BENCH_WATTS", "180")
+    monkeypatch.setenv("SOMA_BENCH_USD_PER_KWH", "0.2")
+    plan, _ = execute(store, ScriptedProvider(lambda _: answer(0.0, 10.0)))
+    for row in rows(store, plan):
+        assert row["cost_usd"] == pytest.approx(180 * 10 / 3.6e6 * 0.2)
+        assert (row["cost_basis"], row["cost_source"]) == ("electricity", "180 W at 0.2 USD/kWh")
+    (evidence, *_) = compare_run(store, plan.run_id).evidence
+    assert evidence.cost_usd == pytest.approx(0.0001)
+
+
+@pytest.mark.parametrize(
+    ("model", "usd", "source"),
+    # 10 tokens in and 5 out, at $2 and $10 a million
+    [("claude-sonnet-5-5", 70e-6, "genai-prices"), ("claude-nobody-9", None, "no price")],
+)
+def test_a_cloud_trial_costs_its_fee_or_says_why_that_is_unknown(store, model, usd, source):
+    targets = [{"provider": "claude", "model": model}]
+    plan, _ = execute(store, ScriptedProvider(lambda _: ANSWER), targets=targets)
+    for row in rows(store, plan):
+        assert row["cost_usd"] == (None if usd is None else pytest.approx(usd))
+        assert source in row["cost_source"]
+    (evidence,) = compare_run(store, plan.run_id).evidence
+    assert evidence.cost_usd == (None if usd is None else pytest.approx(usd))
+
+
+def test_a_warm_up_loads_each_local_model_once_and_is_no_trial(store):
+    provider = ScriptedProvider(lambda request: ANSWER if request.schema else "Hello!")
+    plan, outcome = execute(store, provider, warm_up=True)
+    assert (outcome.called, len(provider.requests)) == (12, 14)
+    greetings = [request for request in provider.requests if request.schema is None]
+    assert [request.model for request in greetings] == ["a-q8_0", "a-q4_0"]
+    assert len(rows(store, plan)) == 12
+    _, again = execute(store, provider, warm_up=True)
+    assert (again.called, len(provider.requests)) == (0, 14), "nothing to run, nothing to load"
+    _, without = execute(store, provider)
+    assert without.resumed == 12, "a warm-up decides no answer and is part of no key"
+
+
+def test_a_failed_warm_up_is_left_to_the_trials_to_tell(store):
+    def gone(request):
+        raise ProviderError("llamacpp", "gone", kind="not_running")
+
+    plan, outcome = execute(store, ScriptedProvider(gone), warm_up=True, cases_per_agent=1)
+    assert (outcome.called, outcome.failed) == (4, 4)
+    assert all("gone" in row["error"] for row in rows(store, plan))
+
+
+def test_the_second_try_waits_as_long_as_the_backend_asks(store):
+    calls: list[float] = []
+
+    def limited(request):
+        calls.append(time.monotonic())
+        if len(calls) == 1:
+            raise ProviderError("llamacpp", "slow down", kind="rate_limited", wait_s=0.3)
+        return ANSWER
+
+    _, outcome = execute(store, ScriptedProvider(limited), cases_per_agent=1)
+    assert outcome.failed == 0
+    assert calls[1] - calls[0] >= 0.3
+
+
+def test_who_asks_for_an_hour_is_tried_with_the_next_execution(store):
+    calls = []
+
+    def limited(request):
+        calls.append(request)
+        raise ProviderError("llamacpp", "come back later", kind="rate_limited", wait_s=3600)
+
+    _, outcome = execute(store, ScriptedProvider(limited), cases_per_agent=1)
+    assert outcome.failed == len(calls) == 4
+
+
+def test_limits_are_no_part_of_a_trials_key():
+    request = Request(model="m", messages=(), max_tokens=1)
+    patient = dataclasses.replace(request, limits=Limits(total_s=9))
+    assert describe_request(request) == describe_request(patient)
+
+
+def test_a_store_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "old.db"
+    Store(str(path), create=True).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE trials DROP COLUMN busy")
+    connection.close()
+    before = path.read_bytes()
+    for create in (False, True):
+        with pytest.raises(ConfigError, match=r"old\.db: was made by an earlier version .*busy"):
+            Store(str(path), create=create)
+    assert path.read_bytes() == before
+
+
+def test_expected_costs_come_from_measured_tokens_or_else_are_upper_bounds(store):
+    targets = [{"provider": "claude", "model": "claude-sonnet-5-5", "thinking": ["off"]}]
+    plan, _ = execute(store, ScriptedProvider(lambda _: ANSWER), targets=targets)
+    prices = load_prices()
+    (predicted,) = estimate(plan, finished=set(), mean_seconds={}, mean_usage={}, prices=prices)
+    by_hand = 0.0
+    for trial in plan.trials:
+        request = plan.request(trial)
+        characters = sum(len(message.content) for message in request.messages)
+        by_hand += math.ceil(characters / 3.5) * 2e-6 + request.max_tokens * 10e-6
+    assert predicted.cost_basis == "predicted"
+    assert predicted.cost_usd == pytest.approx(by_hand)
+    usage = store.mean_usage()
+    (measured,) = estimate(plan, finished=set(), mean_seconds={}, mean_usage=usage, prices=prices)
+    assert (measured.cost_basis, measured.cost_usd) == ("measured", pytest.approx(3 * 70e-6))
+
+
+def test_an_expected_cost_without_a_price_is_unknown_and_says_why(store):
+    targets = [{"provider": "openai", "model": "gpt-99"}]
+    plan, _ = execute(store, ScriptedProvider(lambda _: ANSWER), targets=targets)
+    (row,) = estimate(plan, finished=set(), mean_seconds={}, mean_usage={}, prices=load_prices())
+    assert (row.cost_usd, row.cost_basis) == (None, "unknown")
+    assert "gpt-99" in row.cost_note
 
 
 def test_a_finished_trial_is_never_replaced(store):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from soma_bench.cli.output import json_option, print_json, print_table, seconds, store_option
-from soma_bench.comparison import Comparison, compare_run
+from soma_bench.comparison import Comparison, Samples, compare_run
 from soma_bench.routing.evidence import Evidence
 from soma_bench.settings import store_location
 from soma_bench.sweeps.store import Store
@@ -19,10 +21,13 @@ _COLUMNS = [
     ">unread",
     ">p50",
     ">p95",
+    ">cold",
+    ">busy",
     ">prompt tok",
     ">output tok",
     ">thinking",
     ">memory",
+    ">$ per 1000",
     "beside it",
 ]
 
@@ -35,7 +40,9 @@ def compare(run: str, store: str | None, as_json: bool) -> None:
     """Compare the targets of RUN (a run's id, a sweep's name, or "latest"), agent by agent.
 
     "mean" is the agent's primary metric with its 95 % bootstrap interval over cases; "unread" counts
-    answers that did not parse, were cut off or were refused, each of which scores 0.
+    answers that did not parse, were cut off or were refused, each of which scores 0. "cold" counts
+    trials that loaded the model and "busy" those beside which other processes took much of the CPU:
+    p50 and p95 are over the other trials, or over all where there are none.
     """
     with Store(store_location(store)) as opened:
         comparison = compare_run(opened, run)
@@ -46,6 +53,10 @@ def compare(run: str, store: str | None, as_json: bool) -> None:
                 "planned": comparison.planned,
                 "finished": comparison.finished,
                 "evidence": [row.model_dump(mode="json") for row in comparison.evidence],
+                "samples": [
+                    {"agent": agent, "target": target, **asdict(samples)}
+                    for (agent, target), samples in comparison.samples.items()
+                ],
                 "details": [
                     {"agent": agent, "target": target, **figures}
                     for (agent, target), figures in comparison.details.items()
@@ -62,14 +73,23 @@ def _print(comparison: Comparison) -> None:
     for agent in AGENTS:
         rows = [row for row in comparison.evidence if row.agent == agent]
         if rows:
-            cells = [_cells(row, comparison.details[agent, row.target]) for row in rows]
+            cells = [
+                _cells(
+                    row,
+                    comparison.details[agent, row.target],
+                    comparison.samples[agent, row.target],
+                )
+                for row in rows
+            ]
             print_table(f"{agent}: {rows[0].metric}", _COLUMNS, cells)
             click.echo()
+    if not all(samples.clean for samples in comparison.samples.values()):
+        click.echo("! every trial was cold or busy: measure again on a quiet machine")
     if any(row.synthetic for row in comparison.evidence):
         click.echo("* synthetic weights: derived for tests, no evidence about a deployable model")
 
 
-def _cells(row: Evidence, details: object) -> list[str]:
+def _cells(row: Evidence, details: object, samples: Samples) -> list[str]:
     memory = "?" if row.memory_bytes is None else f"{row.memory_bytes / (1 << 20):.0f} MiB"
     figures = details if isinstance(details, dict) else {}
     return [
@@ -79,11 +99,14 @@ def _cells(row: Evidence, details: object) -> list[str]:
         f"{row.quality_low:.3f} to {row.quality_high:.3f}",
         str(row.answer_failures),
         seconds(row.latency_p50_s),
-        seconds(row.latency_p95_s),
+        seconds(row.latency_p95_s) + ("" if samples.clean else " !"),
+        str(samples.cold),
+        str(samples.busy),
         _tokens(row.prompt_tokens),
         _tokens(row.output_tokens),
         _tokens(row.thinking_tokens),
         memory,
+        "?" if row.cost_usd is None else f"{1000 * row.cost_usd:.4f}",
         ", ".join(f"{name} {value:.2f}" for name, value in figures.items()),
     ]
 

@@ -104,15 +104,20 @@ def _dry_run(file: Path, location: str, *, fresh: bool, as_json: bool) -> None:
             gibibytes(row.weights_bytes),
             seconds(row.seconds),
             row.basis,
-            "?" if row.fee_usd is None else f"${row.fee_usd:.2f}",
+            "?" if row.cost_usd is None else f"${row.cost_usd:.4f}",
         ]
         for row in estimates
     ]
-    columns = ["model", ">trials", ">to run", ">weights", ">time", "basis", ">fees"]
+    columns = ["model", ">trials", ">to run", ">weights", ">time", "basis", ">cost"]
     print_table(f"run {plan.run_id}: {len(plan.trials)} trials", columns, rows)
     total = sum(row.seconds or 0.0 for row in estimates)
     unknown = " (some unknown)" if any(row.seconds is None for row in estimates) else ""
     click.echo(f"time in all: {seconds(total)}{unknown}; predicted times are upper bounds")
+    known = sum(row.cost_usd or 0.0 for row in estimates)
+    unknown = " (some unknown)" if any(row.cost_usd is None for row in estimates) else ""
+    click.echo(f"cost in all: ${known:.4f}{unknown}; predicted costs are upper bounds")
+    for note in sorted({row.cost_note for row in estimates if row.cost_note}):
+        click.echo(f"cost by: {note}")
 
 
 @click.command(epilog="Example: soma-bench score demo --again")

@@ -36,11 +36,11 @@ def estimate_table(estimates: Sequence[ModelEstimate]) -> Styler:
             "weights (MiB)": None if row.weights_bytes is None else row.weights_bytes / _MIB,
             "time (s)": row.seconds,
             "time is": row.basis,
-            "fees (USD)": row.fee_usd,
+            "cost (USD)": row.cost_usd,
         }
         for row in estimates
     ]
-    return _table(rows, {"weights (MiB)": 0, "time (s)": 0, "fees (USD)": 2})
+    return _table(rows, {"weights (MiB)": 0, "time (s)": 0, "cost (USD)": 4})
 
 
 def tally_table(trials: Iterable[Mapping[str, Any]], by: Literal["agent", "target"]) -> Styler:

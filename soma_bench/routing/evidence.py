@@ -40,8 +40,10 @@ class Evidence(Strict):
     """Answers that did not parse, were cut off or refused, all counted in ``n``."""
     latency_p50_s: Seconds
     latency_p95_s: Seconds
+    """Over the trials that found their model loaded and the machine quiet, where there are any."""
     cost_usd: Mean | None
-    """Mean price of one call; None when it is not known. Local calls have no fee."""
+    """Mean price of one call: its fee in the cloud, its electricity on one's own machine; None when
+    it is not known."""
     memory_bytes: Count | None
     """Memory of the loaded model; None where it is someone else's machine or was not measured."""
     prompt_tokens: Mean | None

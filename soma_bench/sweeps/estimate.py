@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +12,21 @@ from typing import Literal
 
 import numpy as np
 
+from soma_bench.providers.prices import Prices
 from soma_bench.sweeps.plan import Plan, PlannedTrial
-from soma_bench.types import Request
+from soma_bench.types import Request, Usage
 
 _CHARACTERS_PER_TOKEN = 3.5
 """English text and JSON in the vocabularies of current models; only used to predict."""
 _PREFILL_SPEED_UP = 4.0
 """Prompt tokens a second over generated ones, as seen with small models on CPUs."""
 _PROBE_BYTES = 128 << 20
+_MOST_THINKING_TOKENS = {"off": 0, "low": 4_096, "medium": 16_384, "high": 32_768}
+"""What a level of thinking may add to an answer in the cloud; a model's own default may be any."""
 
 Basis = Literal["measured", "predicted", "unknown"]
+TrialKind = tuple[str, str]
+"""Agent and target: trials that are alike enough to stand for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +42,21 @@ class ModelEstimate:
     seconds: float | None
     """Time for the missing trials; an upper bound where it is predicted."""
     basis: Basis
-    fee_usd: float | None
-    """Fees for the missing trials: 0 on one's own machine, None where the price is not known."""
+    cost_usd: float | None
+    """Price of the missing trials, electricity on one's own machine; None where a price or a token
+    count is not known. An upper bound where it is predicted."""
+    cost_basis: Basis
+    cost_note: str
+    """By which prices, or why the cost is not known; empty when nothing is missing."""
 
 
 def estimate(
     plan: Plan,
     *,
     finished: set[str],
-    mean_seconds: Mapping[tuple[str, str], float],
+    mean_seconds: Mapping[TrialKind, float],
+    mean_usage: Mapping[TrialKind, Usage],
+    prices: Prices,
 ) -> list[ModelEstimate]:
     """Estimate each model's part of a plan.
 
@@ -54,6 +66,9 @@ def estimate(
         mean_seconds: measured mean time by agent and target, where the store has any. For the rest
             the time is predicted from the weights' size and this machine's memory bandwidth, with
             answers at their token limit.
+        mean_usage: measured mean tokens, likewise. For the rest the prompt's are predicted from its
+            length, and answer and thinking are taken at their limits.
+        prices: what calls cost.
     """
     estimates = []
     for (provider, model), group in groupby(
@@ -64,6 +79,11 @@ def estimate(
         weights = plan.identities[provider, model].weights_bytes
         local = trials[0].target.is_local
         seconds, basis = _seconds(plan, missing, weights if local else None, mean_seconds)
+        if local:
+            cost = prices.cost(trials[0].target, Usage(), seconds)
+            cost_usd, cost_basis, note = cost.usd, basis, cost.source
+        else:
+            cost_usd, cost_basis, note = _fees(plan, missing, mean_usage, prices)
         estimates.append(
             ModelEstimate(
                 model=f"{provider}:{model}",
@@ -72,7 +92,9 @@ def estimate(
                 weights_bytes=weights,
                 seconds=seconds,
                 basis=basis,
-                fee_usd=0.0 if local or not missing else None,
+                cost_usd=cost_usd,
+                cost_basis=cost_basis,
+                cost_note=note if missing else "",
             )
         )
     return estimates
@@ -82,7 +104,7 @@ def _seconds(
     plan: Plan,
     missing: Sequence[PlannedTrial],
     weights_bytes: int | None,
-    mean_seconds: Mapping[tuple[str, str], float],
+    mean_seconds: Mapping[TrialKind, float],
 ) -> tuple[float | None, Basis]:
     total, basis = 0.0, "measured"
     for trial in missing:
@@ -95,6 +117,39 @@ def _seconds(
         else:
             return None, "unknown"
     return total, "predicted" if basis == "predicted" else "measured"
+
+
+def _fees(
+    plan: Plan,
+    missing: Sequence[PlannedTrial],
+    mean_usage: Mapping[TrialKind, Usage],
+    prices: Prices,
+) -> tuple[float | None, Basis, str]:
+    total, basis, note = 0.0, "measured", ""
+    for trial in missing:
+        usage = mean_usage.get((trial.agent, str(trial.target)))
+        if usage is None:
+            usage = predict_usage(plan.request(trial))
+            basis = "predicted"
+        cost = prices.cost(trial.target, usage, None)
+        if cost.usd is None:
+            return None, "unknown", cost.source
+        total += cost.usd
+        note = cost.source
+    return total, "predicted" if basis == "predicted" else "measured", note
+
+
+def predict_usage(request: Request) -> Usage:
+    """Most tokens that a request should take: answer and thinking at their limits, nothing cached."""
+    characters = sum(len(message.content) for message in request.messages)
+    if isinstance(request.thinking, int):
+        thinking = request.thinking
+    else:
+        thinking = _MOST_THINKING_TOKENS[request.thinking or "high"]
+    return Usage(
+        prompt_tokens=math.ceil(characters / _CHARACTERS_PER_TOKEN),
+        output_tokens=request.max_tokens + thinking,
+    )
 
 
 def predict_seconds(request: Request, weights_bytes: int) -> float:

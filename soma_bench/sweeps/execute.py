@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from soma_bench.providers.pool import ProviderPool
+from soma_bench.providers.prices import load_prices
 from soma_bench.sweeps.estimate import ModelEstimate, estimate
 from soma_bench.sweeps.plan import Plan
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
@@ -34,8 +35,14 @@ async def estimate_sweep(
         async with ProviderPool() as providers:
             plan = await plan_sweep(declared, path.parent, providers, store, fresh=fresh)
         finished = store.finished_keys(plan.run_id) if store else set()
-        measured = store.mean_seconds() if store else {}
-        return plan, estimate(plan, finished=finished, mean_seconds=measured)
+        estimates = estimate(
+            plan,
+            finished=finished,
+            mean_seconds=store.mean_seconds() if store else {},
+            mean_usage=store.mean_usage() if store else {},
+            prices=load_prices(),
+        )
+        return plan, estimates
     finally:
         if store:
             store.close()

@@ -94,8 +94,12 @@ def build_request(
 
 
 def describe_request(request: Request) -> dict[str, Any]:
-    """A request as JSON values; an image is named by its digest."""
+    """A request as JSON values; an image is named by its digest.
+
+    Its limits are left out: they decide when to give up and never what is answered.
+    """
     described = dataclasses.asdict(request)
+    del described["limits"]
     for message, turn in zip(described["messages"], request.messages, strict=True):
         message["images"] = [
             {"sha256": hashlib.sha256(image.data).hexdigest(), "media_type": image.media_type}

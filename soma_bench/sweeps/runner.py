@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,9 @@ from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.errors import ProviderError
 from soma_bench.providers import Provider
 from soma_bench.providers.pool import ProviderPool
+from soma_bench.providers.prices import Prices, load_prices
 from soma_bench.sweeps.environment import describe_environment
+from soma_bench.sweeps.machine import MachineLoad, Watch
 from soma_bench.sweeps.plan import (
     ModelKey,
     Plan,
@@ -25,7 +28,7 @@ from soma_bench.sweeps.plan import (
 )
 from soma_bench.sweeps.spec import Sweep
 from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
-from soma_bench.types import Completion, ModelIdentity
+from soma_bench.types import Completion, Message, ModelIdentity, Request, Timings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +95,14 @@ async def run_plan(
 ) -> Outcome:
     """Run every trial of a plan that is not in the store yet.
 
-    A backend's failure is tried once more when that may help, then kept as an error row and the
-    run goes on; wrong use ends the run.
+    A backend's failure is tried once more when that may help, after the wait that the backend asks
+    for; then it is kept as an error row and the run goes on. Wrong use ends the run.
 
     Raises:
-        ConfigError: a target cannot honour what the sweep asks of it.
+        ConfigError: a target cannot honour what the sweep asks of it, or the user's prices are wrong.
         ProviderError: a model is missing or its key is wrong, so that going on is pointless.
     """
+    prices = load_prices()
     base = make_plan(plan.sweep, plan.suites, plan.identities) if plan.epoch else plan
     store.begin_run(_run_record(plan, base.digest), _planned_rows(plan))
     finished = store.finished_keys(plan.run_id)
@@ -106,13 +110,14 @@ async def run_plan(
     total = len(plan.trials)
     on_progress(Progress(run_id=plan.run_id, done=done, failed=0, total=total))
     missing = [trial for trial in plan.trials if trial.key not in finished]
-    for (name, model), trials in groupby(
-        missing, key=lambda t: (t.target.provider, t.target.model)
-    ):
+    for (name, model), group in groupby(missing, key=lambda t: (t.target.provider, t.target.model)):
+        trials = list(group)
         provider = providers.get(name)
         await provider.unload(keep=frozenset({model}))
+        if plan.sweep.warm_up and provider.is_local:
+            await _warm_up(plan.request(trials[0]), provider)
         for trial in trials:
-            record = await _run_trial(plan, trial, provider)
+            record = await _run_trial(plan, trial, provider, prices)
             store.record(record)
             called += 1
             done += record.status == "done"
@@ -134,23 +139,96 @@ async def run_plan(
 
 
 _POINTLESS = frozenset({"model_missing", "bad_key"})
+_LONGEST_WAIT_S = 60.0
+"""A backend that asks for more patience than this gets its next try with the next execution."""
+_GREETING_TOKENS = 8
 
 
-async def _run_trial(plan: Plan, trial: PlannedTrial, provider: Provider) -> TrialRecord:
+async def _warm_up(first: Request, provider: Provider) -> None:
+    """Have a model loaded, with the context and thinking of its first trial; nothing is kept."""
+    greeting = dataclasses.replace(
+        first,
+        messages=(Message("user", "Hello"),),
+        max_tokens=_GREETING_TOKENS,
+        schema=None,
+    )
+    try:
+        await provider.complete(greeting)
+    except ProviderError as error:
+        if error.kind in _POINTLESS:
+            raise
+        # Whatever else is wrong, the first trial meets it too, and keeps it.
+
+
+async def _run_trial(
+    plan: Plan, trial: PlannedTrial, provider: Provider, prices: Prices
+) -> TrialRecord:
     """Put one case to one target, with one more try where the failure may pass."""
     request = plan.request(trial)
     for again in (True, False):
+        watch = Watch(trial.target.provider)
         try:
-            completion = await provider.complete(request)
+            completion = await _answer(provider, request)
         except ProviderError as error:
             if error.kind in _POINTLESS:
                 raise
-            if error.retryable and again:
+            wait_s = error.wait_s or 0.0
+            if error.retryable and again and wait_s <= _LONGEST_WAIT_S:
+                await asyncio.sleep(wait_s)
                 continue
             return _record(plan, trial, status="error", error=f"{error.kind}: {error}")
+        load = watch.stop()
         memory = await provider.memory_bytes(trial.target.model)
-        return _record(plan, trial, status="done", completion=completion, memory_bytes=memory)
+        return _record(
+            plan,
+            trial,
+            status="done",
+            answer=_answer_fields(completion, load)
+            | _cost_fields(trial, completion, prices)
+            | {"memory_bytes": memory},
+        )
     raise AssertionError("unreachable: the second try returns or raises")
+
+
+async def _answer(provider: Provider, request: Request) -> Completion:
+    """The whole answer, streamed, because only a stream times the first token."""
+    completion: Completion | None = None
+    async for chunk in provider.stream(request):
+        completion = chunk.completion or completion
+    if completion is None:
+        raise ProviderError(
+            provider.name, "the stream ended without its completion", kind="ended_early"
+        )
+    return completion
+
+
+def _answer_fields(completion: Completion, load: MachineLoad) -> dict[str, Any]:
+    return {
+        "answer": completion.text,
+        "thoughts": completion.thinking,
+        "finish": completion.finish,
+        "structured_by": completion.structured_by,
+        **dataclasses.asdict(completion.usage),
+        **dataclasses.asdict(completion.timings),
+        "start": _start(completion.timings),
+        **dataclasses.asdict(load),
+    }
+
+
+def _start(timings: Timings) -> str | None:
+    if timings.load_s is None:
+        return None
+    return "cold" if timings.load_s > 0 else "warm"
+
+
+def _cost_fields(trial: PlannedTrial, completion: Completion, prices: Prices) -> dict[str, Any]:
+    cost = prices.cost(trial.target, completion.usage, completion.timings.total_s)
+    as_of = f", as of {cost.as_of}" if cost.as_of else ""
+    return {
+        "cost_usd": cost.usd,
+        "cost_basis": cost.basis,
+        "cost_source": f"{cost.source}{as_of}",
+    }
 
 
 def _record(
@@ -159,21 +237,11 @@ def _record(
     *,
     status: str,
     error: str | None = None,
-    completion: Completion | None = None,
-    memory_bytes: int | None = None,
+    answer: Mapping[str, Any] | None = None,
 ) -> TrialRecord:
+    """A trial's row; ``answer`` holds the fields that only a finished trial has."""
     target = trial.target
     identity = plan.identities[target.provider, target.model]
-    answer: dict[str, Any] = {}
-    if completion:
-        answer = {
-            "answer": completion.text,
-            "thoughts": completion.thinking,
-            "finish": completion.finish,
-            "structured_by": completion.structured_by,
-            **dataclasses.asdict(completion.usage),
-            **dataclasses.asdict(completion.timings),
-        }
     return TrialRecord(
         key=trial.key,
         agent=trial.agent,
@@ -189,10 +257,8 @@ def _record(
         request=describe_request(plan.request(trial)),
         identity=dataclasses.asdict(identity),
         synthetic=identity.synthetic,
-        memory_bytes=memory_bytes,
-        cost_usd=0.0 if target.is_local else None,
         ended_at=now(),
-        **answer,
+        **(answer or {}),
     )
 
 

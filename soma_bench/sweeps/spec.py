@@ -79,6 +79,11 @@ class Sweep(Strict):
     targets: Annotated[list[TargetSet], Field(min_length=1, max_length=200)]
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     options: GenerationOptions = GenerationOptions()
+    warm_up: bool = False
+    """Whether each local model answers a short greeting before its first trial, so that no trial has
+    to load it. It is not needed for sound latencies: a trial that loaded its model says so and is
+    left out of them where others are there. It costs the record of how long loading took, and one
+    call a model."""
 
     @model_validator(mode="after")
     def _targets_are_sound(self) -> Sweep:

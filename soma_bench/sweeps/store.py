@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from soma_bench.errors import ConfigError
+from soma_bench.types import Usage
 
 _metadata = sa.MetaData()
 
@@ -75,6 +76,7 @@ _trials = sa.Table(
     sa.Column("structured_by", sa.Text),
     sa.Column("prompt_tokens", sa.Integer),
     sa.Column("cached_tokens", sa.Integer),
+    sa.Column("cache_write_tokens", sa.Integer),
     sa.Column("output_tokens", sa.Integer),
     sa.Column("thinking_tokens", sa.Integer),
     sa.Column("queue_s", sa.Float),
@@ -84,8 +86,14 @@ _trials = sa.Table(
     sa.Column("prefill_s", sa.Float),
     sa.Column("decode_s", sa.Float),
     sa.Column("total_s", sa.Float),
+    sa.Column("start", sa.Text),
+    sa.Column("other_cpu_share", sa.Float),
+    sa.Column("busy", sa.Boolean),
+    sa.Column("power_mode", sa.Text),
     sa.Column("memory_bytes", sa.BigInteger),
     sa.Column("cost_usd", sa.Float),
+    sa.Column("cost_basis", sa.Text),
+    sa.Column("cost_source", sa.Text),
     sa.Column("ended_at", sa.Text, nullable=False),
 )
 
@@ -152,6 +160,7 @@ class TrialRecord:
     structured_by: str | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     output_tokens: int | None = None
     thinking_tokens: int | None = None
     queue_s: float | None = None
@@ -161,9 +170,23 @@ class TrialRecord:
     prefill_s: float | None = None
     decode_s: float | None = None
     total_s: float | None = None
+    start: str | None = None
+    """``cold`` where this call loaded the model, ``warm`` where it was loaded already; None where
+    the backend does not say, as clouds do not."""
+    other_cpu_share: float | None = None
+    """Share of this machine's CPU time that went to processes with no part in the trial."""
+    busy: bool | None = None
+    """Whether that was so much that the trial's latency is not to be relied on."""
+    power_mode: str | None = None
+    """macOS's power mode while it ran; None elsewhere."""
     memory_bytes: int | None = None
     cost_usd: float | None = None
-    """Fee of the call; 0 for local models, whose electricity is not counted."""
+    """Price of the call: its fee in the cloud, its electricity on one's own machine; None where it
+    is not known."""
+    cost_basis: str | None = None
+    """``price list`` or ``electricity``."""
+    cost_source: str | None = None
+    """Where the price stands, or why there is none."""
     ended_at: str
 
 
@@ -220,12 +243,19 @@ class Store:
             if create:
                 _metadata.create_all(self._engine)
             missing = set(_metadata.tables) - set(sa.inspect(self._engine).get_table_names())
+            lacking = {} if missing else _lacking_columns(self._engine)
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise ConfigError(f"{self.location}: cannot be used as a store: {reason}") from error
         if missing:
             raise StoreMissingError(
                 f"{self.location}: holds no runs; run a sweep first, or name its store by --store"
+            )
+        for table, columns in lacking.items():
+            raise ConfigError(
+                f"{self.location}: was made by an earlier version (table {table} lacks "
+                f"{', '.join(columns)}); keep it with that version, and measure into another store, "
+                "named by --store"
             )
 
     def close(self) -> None:
@@ -373,6 +403,31 @@ class Store:
         with self._engine.connect() as connection:
             return {(agent, target): mean for agent, target, mean in connection.execute(query)}
 
+    def mean_usage(self) -> dict[tuple[str, str], Usage]:
+        """Mean tokens of a call by agent and target, over all finished trials that counted them."""
+        counted = (
+            _trials.c.prompt_tokens,
+            _trials.c.cached_tokens,
+            _trials.c.cache_write_tokens,
+            _trials.c.output_tokens,
+        )
+        query = (
+            sa.select(_trials.c.agent, _trials.c.target, *map(sa.func.avg, counted))
+            .where(_trials.c.status == "done")
+            .where(_trials.c.prompt_tokens.is_not(None), _trials.c.output_tokens.is_not(None))
+            .group_by(_trials.c.agent, _trials.c.target)
+        )
+        with self._engine.connect() as connection:
+            return {
+                (agent, target): Usage(
+                    **{
+                        column.name: None if mean is None else round(mean)
+                        for column, mean in zip(counted, means, strict=True)
+                    }
+                )
+                for agent, target, *means in connection.execute(query)
+            }
+
     def _insert(self, table: sa.Table) -> Any:
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         return dialect.insert(table)
@@ -388,6 +443,18 @@ def open_if_made(location: str) -> Store | None:
         return Store(location)
     except StoreMissingError:
         return None
+
+
+def _lacking_columns(engine: sa.Engine) -> dict[str, list[str]]:
+    """Columns that this version writes and the database does not have, by table."""
+    inspector = sa.inspect(engine)
+    lacking = {}
+    for name, table in _metadata.tables.items():
+        present = {column["name"] for column in inspector.get_columns(name)}
+        absent = [column.name for column in table.columns if column.name not in present]
+        if absent:
+            lacking[name] = absent
+    return lacking
 
 
 def _make_folder(folder: Path) -> None:

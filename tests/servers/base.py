@@ -318,6 +318,8 @@ class Server:
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # A client that goes away between two requests does no harm.
+        except asyncio.CancelledError:
+            pass  # The server stops; asyncio of Python 3.11 would print what is raised here.
         except Exception as error:  # noqa: BLE001 - shown where the context ends
             self.failures.append(error)
         finally:

@@ -41,7 +41,7 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
     return True
 
 
-COMMANDS = ["models", "sweep", "score", "compare", "optimize", "profile", "export", "run"]
+COMMANDS = ["doctor", "models", "sweep", "score", "compare", "optimize", "profile", "export", "run"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,6 +11,7 @@ from soma_bench import __version__
 from soma_bench.errors import SomaError
 
 _COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("soma_bench.cli.doctor:doctor", "Look at this machine and say what can run on it."),
     "models": ("soma_bench.cli.models:models", "List, fetch and derive local models."),
     "sweep": ("soma_bench.cli.sweep:sweep", "Run a declared set of trials; resumes by itself."),
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from soma_bench.settings import DEFAULT_STORE, STORE_VARIABLE
+from soma_bench.types import Target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,6 +42,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def tell_of_retirements(targets: Iterable[Target]) -> None:
+    """Note on stderr which of the targets' models are retired or will be soon."""
+    from soma_bench.doctor import retirement_warnings
+
+    for warning in retirement_warnings(targets):
+        click.echo(f"note: {warning}", err=True)
 
 
 def gibibytes(size_bytes: float | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from soma_bench.cli.output import json_option, print_json, print_table
+from soma_bench.cli.output import json_option, print_json, print_table, tell_of_retirements
 from soma_bench.files import write_atomically
 from soma_bench.routing.difference import diff as differences
 from soma_bench.routing.difference import figures
@@ -28,6 +28,7 @@ def profile() -> None:
 def validate(path: Path, as_json: bool) -> None:
     """Check the profile at PATH: its fields, targets, privacy, evidence and digest."""
     loaded = load_profile(path)
+    _tell_of_retirements(loaded)
     digest = loaded.provenance.digest
     if as_json:
         print_json({"valid": True, "name": loaded.name, "digest": digest})
@@ -42,6 +43,7 @@ def validate(path: Path, as_json: bool) -> None:
 def show(path: Path, as_json: bool) -> None:
     """Show each agent's route in the profile at PATH, with the evidence for it."""
     loaded = load_profile(path)
+    _tell_of_retirements(loaded)
     if as_json:
         print_json(loaded.model_dump(mode="json"))
         return
@@ -63,6 +65,13 @@ def show(path: Path, as_json: bool) -> None:
     click.echo(f"\npipeline {loaded.pipeline}; measured in runs: {runs}")
     if loaded.synthetic_evidence:
         click.echo("synthetic weights: this profile is a test of the method, not a recommendation")
+
+
+def _tell_of_retirements(loaded: Profile) -> None:
+    routes = [resolve(loaded, agent) for agent in AGENTS]
+    tell_of_retirements(
+        target for route in routes for target in (route.primary, route.fallback) if target
+    )
 
 
 def _proof(loaded: Profile, agent: AgentName, target: Target) -> str:

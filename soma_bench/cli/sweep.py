@@ -19,11 +19,13 @@ from soma_bench.cli.output import (
     print_table,
     seconds,
     store_option,
+    tell_of_retirements,
 )
 from soma_bench.settings import store_location
 from soma_bench.sweeps.execute import estimate_sweep, execute_sweep
 from soma_bench.sweeps.runner import Outcome, Progress
 from soma_bench.sweeps.scores import score_run
+from soma_bench.sweeps.spec import load_sweep
 from soma_bench.sweeps.store import Store
 
 
@@ -43,6 +45,8 @@ def sweep(
     is resumed by the same command. Exit code 1 when trials failed for a backend's sake.
     """
     location = store_location(store)
+    declared = load_sweep(file)
+    tell_of_retirements(target for group in declared.targets for target in group.targets())
     if dry_run:
         _dry_run(file, location, fresh=fresh, as_json=as_json)
         return

@@ -14,15 +14,13 @@ import numpy as np
 
 from soma_bench.providers.prices import Prices
 from soma_bench.sweeps.plan import Plan, PlannedTrial
-from soma_bench.types import Request, Usage
+from soma_bench.types import Request, Target, Usage
 
 _CHARACTERS_PER_TOKEN = 3.5
 """English text and JSON in the vocabularies of current models; only used to predict."""
 _PREFILL_SPEED_UP = 4.0
 """Prompt tokens a second over generated ones, as seen with small models on CPUs."""
 _PROBE_BYTES = 128 << 20
-_MOST_THINKING_TOKENS = {"off": 0, "low": 4_096, "medium": 16_384, "high": 32_768}
-"""What a level of thinking may add to an answer in the cloud; a model's own default may be any."""
 
 Basis = Literal["measured", "predicted", "unknown"]
 TrialKind = tuple[str, str]
@@ -129,7 +127,7 @@ def _fees(
     for trial in missing:
         usage = mean_usage.get((trial.agent, str(trial.target)))
         if usage is None:
-            usage = predict_usage(plan.request(trial))
+            usage = predict_usage(trial.target, plan.request(trial))
             basis = "predicted"
         cost = prices.cost(trial.target, usage, None)
         if cost.usd is None:
@@ -139,17 +137,26 @@ def _fees(
     return total, "predicted" if basis == "predicted" else "measured", note
 
 
-def predict_usage(request: Request) -> Usage:
-    """Most tokens that a request should take: answer and thinking at their limits, nothing cached."""
+def predict_usage(target: Target, request: Request) -> Usage:
+    """Most tokens that a request to a cloud should take: answer and thinking at their limits."""
     characters = sum(len(message.content) for message in request.messages)
-    if isinstance(request.thinking, int):
-        thinking = request.thinking
-    else:
-        thinking = _MOST_THINKING_TOKENS[request.thinking or "high"]
     return Usage(
         prompt_tokens=math.ceil(characters / _CHARACTERS_PER_TOKEN),
-        output_tokens=request.max_tokens + thinking,
+        output_tokens=request.max_tokens + _thinking_allowance(target, request),
     )
+
+
+def _thinking_allowance(target: Target, request: Request) -> int:
+    """Tokens that a provider lets a model think beside its answer."""
+    # These tables import their vendors' libraries, which a local sweep can do without.
+    if target.provider == "claude":
+        from soma_bench.providers import claude_models
+
+        return claude_models.from_table(target.model).allowance(request)
+    from soma_bench.providers import openai_models
+
+    known = openai_models.from_table(target.model)
+    return known.allowance(request) if known else 0
 
 
 def predict_seconds(request: Request, weights_bytes: int) -> float:

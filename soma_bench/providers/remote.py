@@ -1,0 +1,150 @@
+"""What providers behind an HTTP API have in common: the connection, its failures, their words.
+
+The SDKs keep their own retries switched off; these helpers name what went wrong and leave trying
+again to the router or the sweep. Nothing here lets a key through: what a backend says is searched
+for it before it becomes part of a message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx2
+from pydantic import SecretStr
+
+from soma_bench.errors import ProviderError
+from soma_bench.providers.clock import timed_out
+from soma_bench.types import Limits
+
+_LONGEST_QUOTE = 300
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether an address can only be this machine itself."""
+    host = urlsplit(base_url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin(base_url: str) -> str:
+    """Scheme, host and port of an address, which is all of it that messages show."""
+    parts = urlsplit(base_url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}"
+
+
+def http_client(base_url: str, limits: Limits) -> httpx2.AsyncClient:
+    """The connections of one provider.
+
+    Redirects are not followed: they would carry a report to a host that nobody chose. On loopback
+    the environment's proxies are passed over. Only connecting is limited here; `Clock` does the rest.
+    """
+    return httpx2.AsyncClient(
+        timeout=timeout(limits),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
+        follow_redirects=False,
+        trust_env=not is_loopback(base_url),
+    )
+
+
+def timeout(limits: Limits) -> httpx2.Timeout:
+    """The limits as far as the HTTP library holds them."""
+    return httpx2.Timeout(None, connect=limits.connect_s)
+
+
+def usable_key(provider: str, key: SecretStr | None, variable: str) -> str:
+    """The key as it goes into a header.
+
+    Raises:
+        ProviderError: (``bad_key``) there is none, or it cannot be one.
+    """
+    text = key.get_secret_value().strip() if key else ""
+    if not text:
+        raise ProviderError(provider, f"there is no API key; set {variable}", kind="bad_key")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        # An HTTP library would quote the whole header when it refuses it.
+        raise ProviderError(
+            provider,
+            f"the API key has characters that no key has; copy it into {variable} again",
+            kind="bad_key",
+        )
+    return text
+
+
+def quoted(text: object, key: str) -> str:
+    """What a backend said, as one short line without the key."""
+    line = " ".join(str(text).split())
+    if key:
+        line = line.replace(key, "***")
+    return line if len(line) <= _LONGEST_QUOTE else f"{line[: _LONGEST_QUOTE - 1]}…"
+
+
+def wait_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that ``Retry-After`` asks to wait, given as a number or as a date."""
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        seconds = (when - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def broken(provider: str, error: BaseException, base_url: str, limits: Limits) -> ProviderError:
+    """The failure behind an error of the connection, or of the SDK that wraps one."""
+    cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__
+    address = origin(base_url)
+    if isinstance(cause, httpx2.ConnectTimeout):
+        return timed_out(provider, "connect", limits.connect_s)
+    if isinstance(cause, httpx2.ConnectError):
+        return ProviderError(
+            provider,
+            f"nothing answers at {address}; is it running, and is the network up?",
+            kind="not_running",
+        )
+    if isinstance(cause, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError):
+        return ProviderError(
+            provider, f"the connection to {address} broke before the answer's end", kind="cut_off"
+        )
+    if isinstance(cause, httpx2.DecodingError | ValueError) or isinstance(error, ValueError):
+        return malformed(provider)
+    return ProviderError(
+        provider, f"the call to {address} failed ({type(cause or error).__name__})", kind="backend"
+    )
+
+
+def malformed(provider: str) -> ProviderError:
+    """The failure of an answer that is not in the backend's documented form."""
+    return ProviderError(provider, "what came back cannot be read", kind="malformed")
+
+
+def ended_early(provider: str) -> ProviderError:
+    """The failure of an answer without its end mark."""
+    return ProviderError(provider, "the answer ended without its last part", kind="ended_early")
+
+
+def model_missing(provider: str, model: str, known: Iterable[str]) -> ProviderError:
+    """The failure of a name that the backend does not know, with the nearest that it does."""
+    names = sorted(known)
+    near = get_close_matches(model, names, n=3, cutoff=0.5) or names[:3]
+    there = f"nearest there: {', '.join(near)}" if near else "the backend lists none"
+    return ProviderError(
+        provider,
+        f"there is no model {model!r} for this key ({there}). Run: soma-bench doctor",
+        kind="model_missing",
+    )

@@ -17,7 +17,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from tests.servers.base import Recorded, Reply, Server
+from servers.base import Recorded, Reply, Server
 
 KEY = "sk-proj-canary-0123456789abcdef"
 NONE_TO_MAX = ("none", "low", "medium", "high", "xhigh", "max")
@@ -182,8 +182,12 @@ class OpenAIServer(Server):
             return
         if body.get("stream"):
             error = data({"error": error_of("server_overloaded", "The server is overloaded")})
+            pieces = self.chunks(name, with_usage=bool(body.get("stream_options")))
+            if self.fault and self.fault.then == "garbage":
+                pieces.insert(self.fault.after, b'data: {"id": "\n\n')
+                self.fault = None
             await reply.pieces(
-                self.chunks(name, with_usage=bool(body.get("stream_options"))),
+                pieces,
                 content_type="text/event-stream",
                 fault=self.fault,
                 error=error,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import ollama as sdk
 import pytest
 
-from servers.base import Fault, closed_port, wait_until
+from servers.base import Fault, Recorded, Reply, Server, closed_port, wait_until
 from servers.ollama import OUT_OF_MEMORY, QUEUE_FULL, Model, OllamaServer
 from soma_bench.errors import ConfigError, PrivacyError, ProviderError, TimeLimit
 from soma_bench.providers import Backend, create_provider
@@ -449,15 +451,33 @@ def test_a_server_that_hangs_before_the_call_is_given_up_too(
     assert time.perf_counter() - started < 0.9
 
 
-def test_connecting_has_a_limit_of_its_own() -> None:
-    # 192.0.2.1 belongs to no one: where the network is cut off it is refused at once.
-    limits = Limits(connect_s=0.2)
-    with pytest.raises(ProviderError) as caught:
-        with_provider("http://192.0.2.1:9", lambda p: p.complete(request()), limits=limits)
-    assert (caught.value.kind, caught.value.limit) in (
-        ("timeout", "connect"),
-        ("not_running", None),
-    )
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog drops connections on Linux")
+@both
+def test_connecting_has_a_limit_of_its_own_a_request_may_set(ask: Ask) -> None:
+    with socket.socket() as deaf, ExitStack() as waiting:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(3):
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        sent = request(limits=Limits(connect_s=0.2))
+        started = time.perf_counter()
+        with pytest.raises(ProviderError, match=r"no connection within 0\.2 s") as caught:
+            with_provider(url, lambda provider: ask(provider, sent))
+    assert time.perf_counter() - started < 0.4
+    assert (caught.value.kind, caught.value.limit) == ("timeout", "connect")
+
+
+def test_a_server_that_is_not_ollama_is_said_to_be_none() -> None:
+    class Other(Server):
+        async def answer(self, request: Recorded, reply: Reply) -> None:
+            await reply.body(b"404 page not found", status=404, content_type="text/plain")
+
+    with Other() as server, pytest.raises(ProviderError, match="is not Ollama") as caught:
+        with_provider(server.url, lambda provider: provider.complete(request()))
+    assert caught.value.kind == "backend"
 
 
 @both
@@ -501,17 +521,23 @@ def test_another_context_means_another_load(server: OllamaServer) -> None:
     assert len(server.asked("/api/ps")) == 2
 
 
-def test_closing_a_stream_ends_the_servers_work(server: OllamaServer) -> None:
+@pytest.mark.parametrize(
+    ("thinking", "path"), [(None, "/api/chat"), (6, "/api/generate")], ids=["plain", "budget"]
+)
+def test_closing_a_stream_ends_the_servers_work(
+    server: OllamaServer, thinking: int | None, path: str
+) -> None:
     server.fault = Fault(drip_s=0.05)
 
-    async def first_only(provider: Ollama) -> str:
-        async with aclosing(provider.stream(request())) as chunks:
+    async def first_only(provider: Ollama) -> bool:
+        async with aclosing(provider.stream(request("qwen3:8b", thinking=thinking))) as chunks:
             async for chunk in chunks:
-                return chunk.text
-        raise AssertionError
+                assert chunk.thinking == "Let"
+                break
+        # Before the provider closes: the stream itself must have let go.
+        return await asyncio.to_thread(wait_until, server.asked(path)[0].left_early.is_set)
 
-    assert with_provider(server.url, first_only) == "No"
-    assert wait_until(server.asked("/api/chat")[0].left_early.is_set)
+    assert with_provider(server.url, first_only)
 
 
 def test_cancelling_a_call_ends_the_servers_work(server: OllamaServer) -> None:

@@ -31,6 +31,7 @@ from soma_bench.providers.ollama_facts import (
     canonical_name,
     entries,
     facts_from,
+    is_cloud_tag,
     missing,
     refuse_cloud,
     tags_from,
@@ -46,6 +47,8 @@ from soma_bench.types import (
     Request,
     Usage,
 )
+
+__all__ = ["Ollama", "is_cloud_tag"]
 
 T = TypeVar("T")
 
@@ -102,16 +105,17 @@ class Ollama:
     async def complete(self, request: Request) -> Completion:
         """Answer one request."""
         limits = request.limits or self._limits
+        connection = self._connection.within(limits)
         try:
-            plan = await self._prepare(request, Clock(NAME, limits).wait_whole)
+            plan = await self._prepare(request, connection, Clock(NAME, limits).wait_whole)
             clock = Clock(NAME, limits, loading=plan.loading)
             if isinstance(request.thinking, int):
-                budgeted = Budgeted(self._connection, request, clock)
+                budgeted = Budgeted(connection, request, clock)
                 await budgeted.complete()
                 return self._budgeted(request, plan, clock, budgeted)
             said = Said(request.model)
             body = chat_body(request, plan.facts, stream=False)
-            said.take(await clock.wait_whole(self._connection.post("/api/chat", body)))
+            said.take(await clock.wait_whole(connection.post("/api/chat", body)))
             return self._completion(request, plan, clock, said)
         except ProviderError as error:
             raise await self._explained(error, request.model) from None
@@ -119,11 +123,12 @@ class Ollama:
     async def stream(self, request: Request) -> AsyncGenerator[Chunk]:
         """Answer one request piece by piece; closing the iterator stops the model."""
         limits = request.limits or self._limits
+        connection = self._connection.within(limits)
         try:
-            plan = await self._prepare(request, Clock(NAME, limits).wait_next)
+            plan = await self._prepare(request, connection, Clock(NAME, limits).wait_next)
             clock = Clock(NAME, limits, loading=plan.loading)
             if isinstance(request.thinking, int):
-                budgeted = Budgeted(self._connection, request, clock)
+                budgeted = Budgeted(connection, request, clock)
                 async with aclosing(budgeted.stream()) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -131,9 +136,7 @@ class Ollama:
                 return
             said = Said(request.model)
             body = chat_body(request, plan.facts, stream=True)
-            async with aclosing(
-                self._connection.lines("/api/chat", body, clock.wait_next)
-            ) as lines:
+            async with aclosing(connection.lines("/api/chat", body, clock.wait_next)) as lines:
                 async for line in lines:
                     thinking, text = said.take(line)
                     if thinking:
@@ -181,7 +184,7 @@ class Ollama:
             ProviderError: it is not installed, or the server cannot be asked.
         """
         refuse_cloud(model)
-        return await self._briefly(self._read_facts(canonical_name(model)))
+        return await self._briefly(self._read_facts(canonical_name(model), self._connection))
 
     async def memory_bytes(self, model: str) -> int | None:
         """Memory that the loaded model takes, weights and context, as the server counts it."""
@@ -222,13 +225,13 @@ class Ollama:
         """Close the connections; the server frees its models by itself after `KEEP_ALIVE`."""
         await self._connection.close()
 
-    async def _prepare(self, request: Request, wait: Wait) -> _Plan:
+    async def _prepare(self, request: Request, connection: Connection, wait: Wait) -> _Plan:
         """Stop what cannot be honoured, and find out whether the model has to be loaded first."""
         refuse_cloud(request.model)
         name = canonical_name(request.model)
         facts = self._facts.get(name)
         if facts is None or time.monotonic() - facts.read_at > _FACTS_HOLD_S:
-            facts = await wait(self._read_facts(name))
+            facts = await wait(self._read_facts(name, connection))
             assert facts is not None
         window = window_of(request, facts)
         capabilities = replace(facts.capabilities(), context_tokens=window)
@@ -236,32 +239,22 @@ class Ollama:
         context, until = self._loaded.get(name, (0, 0.0))
         if context == window and time.monotonic() < until:
             return _Plan(facts, False, window)
-        loading = not await wait(self._is_loaded(name, window))
+        loading = not await wait(_is_loaded(connection, name, window))
         if loading:
             # Whatever else was loaded may have to make room.
             self._loaded.clear()
         return _Plan(facts, loading, window)
 
-    async def _read_facts(self, name: str) -> Facts:
-        tags = {tag.name: tag for tag in tags_from(await self._connection.get("/api/tags"))}
+    async def _read_facts(self, name: str, connection: Connection) -> Facts:
+        tags = {tag.name: tag for tag in tags_from(await connection.get("/api/tags"))}
         if name not in tags:
             raise missing(name, (tag for tag in tags if not tags[tag].remote))
         refuse_cloud(name, remote=tags[name].remote)
-        shown = await self._connection.post("/api/show", {"model": name})
+        shown = await connection.post("/api/show", {"model": name})
         facts = facts_from(tags[name], shown)
         refuse_cloud(name, remote=facts.tag.remote)
         self._facts[name] = facts
         return facts
-
-    async def _is_loaded(self, name: str, window: int) -> bool:
-        """Whether the model is loaded with this context; another context means loading it anew."""
-        running = await self._connection.get("/api/ps")
-        contexts = {
-            canonical_name(entry_name): whole(entry.get("context_length"))
-            for entry_name, entry in entries(running)
-        }
-        # Servers before 0.11 do not say which context.
-        return name in contexts and contexts[name] in (None, window)
 
     async def _briefly(self, awaitable: Awaitable[T]) -> T:
         """Await something that needs no model, within the connection's total."""
@@ -345,3 +338,14 @@ class Ollama:
 
 def _sum(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first + second
+
+
+async def _is_loaded(connection: Connection, name: str, window: int) -> bool:
+    """Whether the model is loaded with this context; another context means loading it anew."""
+    running = await connection.get("/api/ps")
+    contexts = {
+        canonical_name(entry_name): whole(entry.get("context_length"))
+        for entry_name, entry in entries(running)
+    }
+    # Servers before 0.11 do not say which context.
+    return name in contexts and contexts[name] in (None, window)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from copy import copy
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -84,14 +85,24 @@ class Connection:
             )
         self.base_url = base_url.rstrip("/")
         self._limits = limits
+        self._timeout = remote.timeout(limits)
         # Redirects are not followed: they would carry a report to a host that nobody chose.
         self._http = httpx2.AsyncClient(
             headers=_HEADERS,
-            timeout=remote.timeout(limits),
+            # Plain HTTP without a proxy has no certificates to read, which takes a while.
+            verify=not (direct and parts.scheme == "http"),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
             follow_redirects=False,
             trust_env=not direct,
         )
+
+    def within(self, limits: Limits) -> Connection:
+        """The same connections, with another limit for connecting."""
+        if limits.connect_s == self._limits.connect_s:
+            return self
+        other = copy(self)
+        other._limits, other._timeout = limits, remote.timeout(limits)
+        return other
 
     async def get(self, path: str) -> Json:
         """Ask for a JSON object.
@@ -99,7 +110,15 @@ class Connection:
         Raises:
             ProviderError: the server did not give one.
         """
-        return await self._ask("GET", path, None)
+        try:
+            return await self._ask("GET", path, None)
+        except ProviderError as error:
+            if error.kind != "model_missing":
+                raise
+            where = remote.origin(self.base_url)
+            raise ProviderError(
+                NAME, f"what answers at {where} is not Ollama: it has no {path}", kind="backend"
+            ) from None
 
     async def post(self, path: str, body: Json) -> Json:
         """Send a JSON object and get one back.
@@ -120,7 +139,9 @@ class Connection:
         Raises:
             ProviderError: the server failed, said so, or sent what is not JSON lines.
         """
-        request = self._http.build_request("POST", self.base_url + path, content=_encoded(body))
+        request = self._http.build_request(
+            "POST", self.base_url + path, content=_encoded(body), timeout=self._timeout
+        )
         response: httpx2.Response | None = None
         try:
             response = await wait(self._http.send(request, stream=True))
@@ -152,7 +173,9 @@ class Connection:
     async def _ask(self, method: str, path: str, body: Json | None) -> Json:
         content = None if body is None else _encoded(body)
         try:
-            response = await self._http.request(method, self.base_url + path, content=content)
+            response = await self._http.request(
+                method, self.base_url + path, content=content, timeout=self._timeout
+            )
         except httpx2.HTTPError as error:
             raise self._broken(error) from None
         if response.status_code != 200:

@@ -244,9 +244,9 @@ def _next_steps(report: Report) -> Iterator[str]:
     for target in report.targets:
         if not target.runnable:
             yield f"{target.role} needs {target.target}: {target.reason}."
-    needed = {target.target.partition(":")[0] for target in report.targets}
     for provider in report.providers:
-        if not provider.usable and provider.provider not in needed:
+        # Whoever asks about a profile or a sweep need not hear of backends that it does not use.
+        if not provider.usable and not report.targets:
             reason = (provider.reason or "").removeprefix(f"{provider.provider}: ")
             yield f"To use {provider.provider}: {reason}."
     for model in report.too_large:

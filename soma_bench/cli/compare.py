@@ -6,7 +6,14 @@ from dataclasses import asdict
 
 import click
 
-from soma_bench.cli.output import json_option, print_json, print_table, seconds, store_option
+from soma_bench.cli.output import (
+    dollars,
+    json_option,
+    print_json,
+    print_table,
+    seconds,
+    store_option,
+)
 from soma_bench.comparison import Comparison, Samples, compare_run
 from soma_bench.routing.evidence import Evidence
 from soma_bench.settings import store_location
@@ -27,7 +34,7 @@ _COLUMNS = [
     ">output tok",
     ">thinking",
     ">memory",
-    ">$ per 1000",
+    ">1000 calls",
     "beside it",
 ]
 
@@ -106,7 +113,7 @@ def _cells(row: Evidence, details: object, samples: Samples) -> list[str]:
         _tokens(row.output_tokens),
         _tokens(row.thinking_tokens),
         memory,
-        "?" if row.cost_usd is None else f"{1000 * row.cost_usd:.4f}",
+        dollars(None if row.cost_usd is None else 1000 * row.cost_usd),
         ", ".join(f"{name} {value:.2f}" for name, value in figures.items()),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -55,6 +56,14 @@ def tell_of_retirements(targets: Iterable[Target]) -> None:
 def gibibytes(size_bytes: float | None) -> str:
     """A size for people; ``?`` where nobody knows it."""
     return "?" if size_bytes is None else f"{size_bytes / (1 << 30):.2f} GiB"
+
+
+def dollars(value: float | None) -> str:
+    """A price for people, small ones with their first digits; ``?`` where nobody knows it."""
+    if value is None:
+        return "?"
+    decimals = 2 if value <= 0 or value >= 1 else 1 - math.floor(math.log10(value))
+    return f"${value:.{decimals}f}"
 
 
 def seconds(value: float | None) -> str:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from soma_bench.cli.output import (
+    dollars,
     gibibytes,
     json_option,
     print_json,
@@ -108,7 +109,7 @@ def _dry_run(file: Path, location: str, *, fresh: bool, as_json: bool) -> None:
             gibibytes(row.weights_bytes),
             seconds(row.seconds),
             row.basis,
-            "?" if row.cost_usd is None else f"${row.cost_usd:.4f}",
+            dollars(row.cost_usd),
         ]
         for row in estimates
     ]
@@ -119,7 +120,7 @@ def _dry_run(file: Path, location: str, *, fresh: bool, as_json: bool) -> None:
     click.echo(f"time in all: {seconds(total)}{unknown}; predicted times are upper bounds")
     known = sum(row.cost_usd or 0.0 for row in estimates)
     unknown = " (some unknown)" if any(row.cost_usd is None for row in estimates) else ""
-    click.echo(f"cost in all: ${known:.4f}{unknown}; predicted costs are upper bounds")
+    click.echo(f"cost in all: {dollars(known)}{unknown}; predicted costs are upper bounds")
     for note in sorted({row.cost_note for row in estimates if row.cost_note}):
         click.echo(f"cost by: {note}")
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
+from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.llamacpp import LlamaCpp
-from soma_bench.types import Image, Message, Options, Request
+from soma_bench.types import Image, Limits, Message, Options, Request
 
 pytestmark = pytest.mark.model
 
@@ -46,6 +50,14 @@ def run(coroutine_of):
 @pytest.fixture(scope="module", autouse=True)
 def _model(embedded_models):
     return embedded_models
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One provider for tests that leave it as they found it, since loading takes time."""
+    provider = LlamaCpp()
+    yield provider
+    asyncio.run(provider.close())
 
 
 @pytest.mark.parametrize("budget", [1, 2, 3, 8, 40])
@@ -142,25 +154,180 @@ def test_leaving_a_stream_stops_the_model():
     assert run(leave).usage.output_tokens <= 5
 
 
-def test_a_call_that_takes_too_long_is_a_timeout(embedded_models):
-    async def slow():
-        provider = LlamaCpp(timeout_s=0.2)
-        try:
-            await provider.complete(ask("Tell a very long story.", max_tokens=1500))
-        finally:
-            await provider.close()
+LONG_PROMPT = "word " * 800
+"""Takes far longer to read than the limits below, and cannot be interrupted."""
 
-    with pytest.raises(ProviderError, match=r"longer than 0\.2 s") as caught:
-        asyncio.run(slow())
-    assert caught.value.kind == "timeout"
+
+async def give_up(provider, limits, *, stream, **changes):
+    """The error of a call that passes a limit, and how long after the call it came."""
+    request = ask(limits=limits, **changes)
+    started = time.perf_counter()
+    with pytest.raises(ProviderError) as caught:
+        await (streamed(provider, request) if stream else provider.complete(request))
+    return caught.value, time.perf_counter() - started
+
+
+async def streamed(provider, request):
+    return [chunk async for chunk in provider.stream(request)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "stream", "text", "passed"),
+    [
+        (Limits(total_s=0.05), False, LONG_PROMPT, "total"),
+        (Limits(first_token_s=0.05), True, LONG_PROMPT, "first_token"),
+        (Limits(total_s=0.05), True, "Tell a very long story.", "total"),
+        (Limits(between_tokens_s=0.0001), True, "Tell a very long story.", "between_tokens"),
+    ],
+)
+def test_a_limit_is_held_to_even_where_the_engine_cannot_be_interrupted(
+    shared, limits, stream, text, passed
+):
+    async def go():
+        await shared.complete(ask(max_tokens=1))
+        changes = {"messages": (Message("user", text),), "max_tokens": 200}
+        return await give_up(shared, limits, stream=stream, **changes)
+
+    error, took_s = asyncio.run(go())
+    assert (error.kind, error.limit) == ("timeout", passed)
+    if passed != "between_tokens":
+        assert 0.05 <= took_s <= 0.25
+
+
+def test_calls_behind_one_that_was_given_up_wait_for_the_engine_or_for_their_own_limit():
+    async def go(provider):
+        await provider.complete(ask(max_tokens=1))
+        stuck = {"messages": (Message("user", LONG_PROMPT),)}
+        await give_up(provider, Limits(total_s=0.05), stream=False, **stuck)
+        queued = await give_up(provider, Limits(total_s=0.02), stream=False)
+        return queued, await provider.complete(ask(max_tokens=3))
+
+    (error, took_s), completion = run(go)
+    assert (error.kind, error.limit) == ("timeout", "total")
+    assert took_s <= 0.22
+    assert completion.text
+
+
+def test_closing_waits_for_the_engine_and_ends_its_thread():
+    others = set(threading.enumerate())
+
+    def engine_threads():
+        return [t for t in set(threading.enumerate()) - others if t.name.startswith("llamacpp")]
+
+    async def go():
+        provider = LlamaCpp()
+        await provider.complete(ask(max_tokens=1))
+        stuck = {"messages": (Message("user", LONG_PROMPT),)}
+        await give_up(provider, Limits(total_s=0.05), stream=False, **stuck)
+        assert engine_threads()
+        started = time.perf_counter()
+        await provider.close()
+        return time.perf_counter() - started
+
+    assert asyncio.run(go()) > 0.02, "the prompt was still being read"
+    deadline = time.monotonic() + 5
+    while engine_threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not engine_threads()
+
+
+def test_loading_has_time_of_its_own():
+    request = ask(max_tokens=1, limits=Limits(total_s=0.05, load_s=0.0))
+    patient = ask(max_tokens=1, limits=Limits(total_s=30.0, load_s=60.0))
+
+    async def go(provider):
+        with pytest.raises(ProviderError, match=r"within 0\.05 s"):
+            await provider.complete(request)
+        return await provider.complete(patient)
+
+    assert run(go).text
+
+
+class Server:
+    """Stands before the native server and gives these chunks instead of its."""
+
+    def __init__(self, native, chunks):
+        self.native = native
+        self._chunks = chunks
+
+    def handle_completions(self, body, take):
+        for chunk in self._chunks:
+            if take(chunk):
+                break
+
+
+@contextmanager
+def answering(provider, *chunks):
+    asyncio.run(provider.complete(ask(max_tokens=1)))
+    engine = provider._engines[MODEL]
+    engine._server = Server(engine._server, chunks)
+    yield
+    engine._server = engine._server.native
+
+
+LAST = {
+    "choices": [{"text": "", "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 3},
+    "timings": {"cache_n": 0, "predicted_n": 1, "prompt_ms": 1.0, "predicted_ms": 1.0},
+}
+PIECE = {"choices": [{"text": "Hello"}]}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kind"),
+    [
+        ((PIECE,), "ended_early"),
+        ((), "ended_early"),
+        ((PIECE, "what?"), "malformed"),
+        ((PIECE, {"choices": ["what?"]}), "malformed"),
+        ((PIECE, {**LAST, "usage": None}), "malformed"),
+        ((PIECE, {**LAST, "timings": {}}), "malformed"),
+        ((PIECE, {"error": {"code": 500, "message": "broken"}}), "backend"),
+        ((PIECE, {"error": {"code": 500, "message": "failed to allocate buffer"}}), "out_of_memory"),
+        ((PIECE, {"error": "broken"}), "backend"),
+        (({"error": {"code": 400, "message": "no"}},), "bad_request"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_breaks_is_never_taken_for_whole(shared, chunks, kind, stream):
+    with answering(shared, *chunks):
+        error, _ = asyncio.run(give_up(shared, None, stream=stream))
+    assert error.kind == kind
+
+
+def test_the_servers_last_chunk_makes_an_answer_whole(shared):
+    with answering(shared, PIECE, LAST):
+        assert asyncio.run(shared.complete(ask())).text == "Hello"
+
+
+def test_a_context_that_memory_cannot_hold_is_refused_before_the_system_runs_dry():
+    memory = psutil.virtual_memory().total
+    request = ask(options=Options(context_tokens=memory // 10_000))
+    with pytest.raises(ProviderError, match="GiB") as caught:
+        run(lambda p: p.complete(request))
+    assert caught.value.kind == "out_of_memory"
+
+
+def test_capabilities_tell_what_the_model_was_made_for():
+    async def go(provider):
+        await provider.complete(ask(max_tokens=1, options=Options(context_tokens=512)))
+        memory = await provider.memory_bytes(MODEL)
+        able = await provider.capabilities(MODEL)
+        return able, memory == await provider.memory_bytes(MODEL)
+
+    able, still_loaded = run(go)
+    assert (able.context_tokens, able.thinking_levels, able.vision) == (8192, ("off",), False)
+    assert able.thinking_budget
+    assert still_loaded
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"thinking": "high"}, ConfigError, "takes off or a number of tokens"),
+        ({"thinking": "high"}, ConfigError, "takes off, a number of tokens"),
         ({"model": "smollm2-135m-instruct"}, ProviderError, MODEL),
-        ({"messages": (Message("user", "word " * 3000),)}, ProviderError, "context"),
+        ({"messages": (Message("user", "word " * 3000),)}, ProviderError, "the prompt has 30"),
+        ({"messages": (Message("user", "word " * 9000),)}, ProviderError, "at least"),
         ({"messages": (Message("user", "?", (Image(b"x", "image/png"),)),)}, ConfigError, "image"),
     ],
 )

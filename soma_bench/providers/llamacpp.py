@@ -10,120 +10,73 @@ reported (xllamacpp 2026.10). Without a setting, thinking is off.
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers import embedded
-from soma_bench.providers.base import Availability, Capabilities
+from soma_bench.providers.base import (
+    Availability,
+    Capabilities,
+    refuse_what_cannot_be_honoured,
+)
+from soma_bench.providers.clock import Clock
 from soma_bench.providers.llamacpp_engine import (
     THOUGHTS_CLOSE,
     THOUGHTS_OPEN,
     Engine,
     Generated,
-    Stopped,
 )
-from soma_bench.types import Chunk, Completion, ModelIdentity, ProviderName, Request, Timings, Usage
-
-DEFAULT_TIMEOUT_S = 300.0
-
-
-class _Call:
-    """One request on its way through an engine: its clock, its listener, its end."""
-
-    def __init__(self, listener: Callable[[Chunk], None], timeout_s: float) -> None:
-        self._listener = listener
-        self._timeout_s = timeout_s
-        self.cancelled = threading.Event()
-        self.timed_out = False
-        self.started = time.perf_counter()
-        self.first_token_s: float | None = None
-        self.first_answer_token_s: float | None = None
-
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.started
-
-    def hear(self, text: str, *, thinking: bool) -> bool:
-        """Take a piece of text; True asks the engine to stop."""
-        now = self.elapsed()
-        if self.first_token_s is None:
-            self.first_token_s = now
-        if not thinking and self.first_answer_token_s is None:
-            self.first_answer_token_s = now
-        self._listener(Chunk(thinking=text) if thinking else Chunk(text=text))
-        self.timed_out = now > self._timeout_s
-        return self.timed_out or self.cancelled.is_set()
-
-    def failure(self) -> ProviderError:
-        """Why the call was stopped before its end."""
-        if self.timed_out:
-            return ProviderError(
-                "llamacpp", f"the answer took longer than {self._timeout_s:g} s", kind="timeout"
-            )
-        return ProviderError("llamacpp", "the call was cancelled", kind="cut_off")
+from soma_bench.providers.turns import Call, Turns
+from soma_bench.types import (
+    Chunk,
+    Completion,
+    Limits,
+    ModelIdentity,
+    Options,
+    ProviderName,
+    Request,
+    Usage,
+)
 
 
 class LlamaCpp:
     """Runs the GGUF files of one folder, one request at a time.
 
+    A call that gives up returns at once; the engine is free again at its next token, since nothing
+    can interrupt it while it reads a prompt.
+
     Args:
         directory: folder of the models; the user's cache folder by default.
-        timeout_s: longest time for one answer, in seconds, without loading the model.
+        limits: when to give up on a call that has no limits of its own. They count from the call,
+            so that the wait for another call's end is part of them.
     """
 
     name: ProviderName = "llamacpp"
     is_local = True
 
-    def __init__(
-        self, *, directory: Path | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
-    ) -> None:
+    def __init__(self, *, directory: Path | None = None, limits: Limits | None = None) -> None:
         self._directory = directory
-        self._timeout_s = timeout_s
+        self._limits = limits or Limits()
         self._engines: dict[str, Engine] = {}
-        self._lock = asyncio.Lock()
+        self._turns = Turns("llamacpp")
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request."""
-        completion: Completion | None = None
-        async for chunk in self.stream(request):
-            completion = chunk.completion or completion
-        if completion is None:
-            raise ProviderError("llamacpp", "the answer ended early", kind="cut_off")
-        return completion
+        refuse_what_cannot_be_honoured("llamacpp", request, _at_best(request))
+        return await self._turns.complete(
+            lambda call: self._answer(request, call), self._clock(request)
+        )
 
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk]:
         """Answer one request piece by piece; closing the iterator stops the model."""
-        self._refuse_what_cannot_be_honoured(request)
-        loop = asyncio.get_running_loop()
-        chunks: asyncio.Queue[Chunk] = asyncio.Queue()
-        arrived = time.perf_counter()
-        async with self._lock:
-            queue_s = time.perf_counter() - arrived
-            engine, load_s = await asyncio.to_thread(self._engine, request)
-
-            def pass_on(chunk: Chunk) -> None:
-                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
-
-            call = _Call(pass_on, self._timeout_s)
-            work = asyncio.ensure_future(asyncio.to_thread(_answer, engine, request, call))
-            work.add_done_callback(lambda _: chunks.put_nowait(Chunk()))
-            try:
-                while not (work.done() and chunks.empty()):
-                    chunk = await chunks.get()
-                    if chunk.text or chunk.thinking:
-                        yield chunk
-            finally:
-                call.cancelled.set()
-                await asyncio.wait([work])
-                failure = work.exception()
-            if failure:
-                raise call.failure() if isinstance(failure, Stopped) else failure
-            completion = work.result()
-        timings = replace(completion.timings, queue_s=queue_s, load_s=load_s)
-        yield Chunk(completion=replace(completion, timings=timings))
+        refuse_what_cannot_be_honoured("llamacpp", request, _at_best(request))
+        chunks = self._turns.stream(lambda call: self._answer(request, call), self._clock(request))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     async def available(self) -> Availability:
         """The models in the folder."""
@@ -133,18 +86,7 @@ class LlamaCpp:
 
     async def capabilities(self, model: str) -> Capabilities:
         """What a model can do; loads it, since its chat template knows."""
-        async with self._lock:
-            engine, _ = await asyncio.to_thread(
-                self._engine, Request(model=model, messages=(), max_tokens=1)
-            )
-        return Capabilities(
-            vision=False,
-            thinking_levels=() if engine.always_thinks else ("off",),
-            thinking_budget=engine.can_think,
-            schema=True,
-            context_tokens=engine.context_tokens,
-            weights_bytes=engine.model.size_bytes,
-        )
+        return _capabilities(await self._turns.run(lambda: self._loaded(model)))
 
     async def identity(self, model: str) -> ModelIdentity:
         """The file behind a model's name, and the engine that runs it."""
@@ -166,51 +108,103 @@ class LlamaCpp:
 
     async def unload(self, keep: frozenset[str] = frozenset()) -> None:
         """Free every loaded model but those in ``keep``."""
-        async with self._lock:
-            for model in set(self._engines) - keep:
-                engine = self._engines.pop(model)
-                # Freeing joins the server's threads, which must not hold up the event loop.
-                await asyncio.to_thread(engine.close)
+        await self._turns.run(lambda: self._free(keep))
 
     async def close(self) -> None:
-        """Free every loaded model."""
+        """Free every loaded model, once the call that may still be in an engine has ended."""
         await self.unload()
+        self._turns.close()
 
-    def _refuse_what_cannot_be_honoured(self, request: Request) -> None:
-        if isinstance(request.thinking, str) and request.thinking != "off":
-            raise ConfigError(
-                f"llamacpp: thinking={request.thinking} is a level; {request.model} takes off or a "
-                "number of tokens"
-            )
-        if any(message.images for message in request.messages):
-            raise ConfigError(f"llamacpp: {request.model} cannot see images; choose a vision model")
-
-    def _engine(self, request: Request) -> tuple[Engine, float]:
-        """The engine of a request's model, and the seconds it took to load (0 when it was)."""
-        context = request.options.context_tokens
+    def _clock(self, request: Request) -> Clock:
         engine = self._engines.get(request.model)
-        if engine and engine.context_tokens == context:
+        loading = engine is None or engine.context_tokens != request.options.context_tokens
+        return Clock("llamacpp", request.limits or self._limits, loading=loading)
+
+    # What follows runs on the engines' thread.
+
+    def _answer(self, request: Request, call: Call) -> Completion:
+        call.begin()
+        engine, load_s = self._engine(request.model, request.options.context_tokens)
+        call.loaded(load_s)
+        able = replace(_capabilities(engine), context_tokens=engine.context_tokens)
+        refuse_what_cannot_be_honoured("llamacpp", request, able)
+        return _answer(engine, request, call)
+
+    def _engine(self, model: str, context_tokens: int) -> tuple[Engine, float]:
+        """A model with a context of that length, and the seconds it took to load (0 when it was)."""
+        engine = self._engines.get(model)
+        if engine and engine.context_tokens == context_tokens:
             return engine, 0.0
-        file = embedded.find(request.model, self._directory)
+        file = embedded.find(model, self._directory)
         if engine:
-            self._engines.pop(request.model).close()
-        engine = self._engines[request.model] = Engine(file, context)
+            self._engines.pop(model).close()
+        engine = self._engines[model] = Engine(file, context_tokens)
         return engine, engine.load_s
 
+    def _loaded(self, model: str) -> Engine:
+        engine = self._engines.get(model)
+        return engine or self._engine(model, Options().context_tokens)[0]
 
-def _think(engine: Engine, request: Request, call: _Call) -> tuple[str, Generated | None]:
+    def _free(self, keep: frozenset[str]) -> None:
+        for model in set(self._engines) - keep:
+            self._engines.pop(model).close()
+
+
+def _at_best(request: Request) -> Capabilities:
+    """What any model here can do at most; refuses what needs no look at the model."""
+    return Capabilities(
+        vision=False,
+        thinking_levels=("off",),
+        thinking_budget=True,
+        schema=True,
+        context_tokens=request.options.context_tokens,
+        weights_bytes=None,
+    )
+
+
+def _capabilities(engine: Engine) -> Capabilities:
+    return Capabilities(
+        vision=False,
+        thinking_levels=() if engine.always_thinks else ("off",),
+        thinking_budget=engine.can_think,
+        schema=True,
+        context_tokens=engine.trained_context or engine.context_tokens,
+        weights_bytes=engine.model.size_bytes,
+    )
+
+
+def _prompt(engine: Engine, request: Request) -> str:
+    """The prompt that the chat template makes; thoughts are open at its end where they are asked for.
+
+    Raises:
+        ConfigError: the model always thinks, and no number of tokens was given for it.
+        ProviderError: (``context_too_long``) the context has no room for an answer after it.
+    """
+    thinks = isinstance(request.thinking, int)
+    if engine.always_thinks and not thinks:
+        raise ConfigError(
+            f"llamacpp: {request.model} always thinks; give it a number of thinking tokens"
+        )
+    prompt = engine.render(request.messages, thinking=thinks)
+    if thinks and not prompt.rstrip().endswith(THOUGHTS_OPEN):
+        prompt += f"{THOUGHTS_OPEN}\n"
+    tokens = engine.count(prompt)
+    if tokens >= engine.context_tokens:
+        raise ProviderError(
+            "llamacpp",
+            f"the prompt has {tokens} tokens, and the context is {engine.context_tokens}; "
+            "shorten the prompt or ask for a longer context",
+            kind="context_too_long",
+        )
+    return prompt
+
+
+def _think(
+    engine: Engine, request: Request, call: Call, prompt: str
+) -> tuple[str, Generated | None]:
     """The prompt after which the answer comes, and the thoughts in it (None when thinking is off)."""
     if not isinstance(request.thinking, int):
-        if engine.always_thinks:
-            raise ConfigError(
-                f"llamacpp: {request.model} always thinks; give it a number of thinking tokens"
-            )
-        return engine.render(request.messages, thinking=False), None
-    if not engine.can_think:
-        raise ConfigError(f"llamacpp: {request.model} cannot think; it takes thinking=off")
-    prompt = engine.render(request.messages, thinking=True)
-    if not prompt.rstrip().endswith(THOUGHTS_OPEN):
-        prompt += f"{THOUGHTS_OPEN}\n"
+        return prompt, None
     thoughts = engine.generate(
         prompt,
         max_tokens=request.thinking,
@@ -222,11 +216,10 @@ def _think(engine: Engine, request: Request, call: _Call) -> tuple[str, Generate
     return f"{prompt}{thoughts.text.rstrip()}\n{THOUGHTS_CLOSE}\n\n", thoughts
 
 
-def _answer(engine: Engine, request: Request, call: _Call) -> Completion:
-    """Think if asked to, then answer; runs in a worker thread."""
-    prompt, thoughts = _think(engine, request, call)
-    if call.cancelled.is_set():
-        raise Stopped
+def _answer(engine: Engine, request: Request, call: Call) -> Completion:
+    """Think if asked to, then answer."""
+    prompt, thoughts = _think(engine, request, call, _prompt(engine, request))
+    call.check()
     answer = engine.generate(
         prompt,
         max_tokens=request.max_tokens,
@@ -255,12 +248,9 @@ def _answer(engine: Engine, request: Request, call: _Call) -> Completion:
             output_tokens=thinking_tokens + answer.output_tokens,
             thinking_tokens=thinking_tokens,
         ),
-        timings=Timings(
-            first_token_s=call.first_token_s,
-            first_answer_token_s=call.first_answer_token_s,
+        timings=call.timings(
             prefill_s=answer.prefill_s + (thoughts.prefill_s if thoughts else 0.0),
             decode_s=answer.decode_s + (thoughts.decode_s if thoughts else 0.0),
-            total_s=call.elapsed(),
         ),
         structured_by="schema" if request.schema is not None else None,
     )

@@ -1,14 +1,15 @@
 """One GGUF model loaded by llama.cpp in this process: prompts in, pieces of text out.
 
-Everything here blocks; `soma_bench.providers.llamacpp` calls it from a worker thread. The server
+Everything here blocks; `soma_bench.providers.llamacpp` calls it from a thread of its own. The server
 that xllamacpp starts also listens on a loopback port. It is locked with a key made for the
-occasion, and used for one thing: rendering the chat template, which has no in-process call.
+occasion, and used for what has no in-process call: rendering the chat template, counting tokens.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +22,13 @@ import psutil
 
 from soma_bench.errors import ProviderError
 from soma_bench.providers.embedded import ModelFile
+from soma_bench.providers.gguf_header import Scalar, read_header
+from soma_bench.providers.turns import Stopped
 from soma_bench.types import Message, Options
 
 THOUGHTS_OPEN, THOUGHTS_CLOSE = "<think>", "</think>"
-_TEMPLATE_TIMEOUT_S = 30.0
+_HTTP_TIMEOUT_S = 30.0
+_NO_MEMORY = re.compile(r"out of memory|failed to allocate|unable to allocate|bad_alloc", re.I)
 _COMPACT = {"x-guidance": {"whitespace_flexible": False}}
 """Tells llguidance, which holds answers to their schema, to allow no white space between the parts:
 a small model otherwise fills half its answer, and at times all of it, with line breaks."""
@@ -44,10 +48,6 @@ class Generated:
     decode_s: float
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the listener asked for it
-    """A generation ended because its listener asked it to."""
-
-
 def _failure(body: Mapping[str, Any]) -> ProviderError:
     error = body.get("error")
     details = error if isinstance(error, Mapping) else {"message": str(error)}
@@ -56,7 +56,47 @@ def _failure(body: Mapping[str, Any]) -> ProviderError:
         return ProviderError("llamacpp", message, kind="context_too_long")
     if details.get("code") == http.client.BAD_REQUEST:
         return ProviderError("llamacpp", message, kind="bad_request")
+    if _NO_MEMORY.search(message):
+        return ProviderError("llamacpp", message, kind="out_of_memory")
     return ProviderError("llamacpp", message, kind="backend")
+
+
+def trained_context(header: Mapping[str, Scalar]) -> int | None:
+    """Longest context that a model was made for, by its file's header."""
+    length = header.get(f"{header.get('general.architecture')}.context_length")
+    return length if isinstance(length, int) else None
+
+
+def cache_bytes(header: Mapping[str, Scalar], context_tokens: int) -> int:
+    """Memory for keys and values of a context at 16 bits; 0 where the header does not say enough."""
+
+    def number(key: str) -> int:
+        value = header.get(f"{header.get('general.architecture')}.{key}", 0)
+        return value if isinstance(value, int) else 0
+
+    heads = number("attention.head_count")
+    if not heads:
+        return 0
+    width = number("embedding_length") // heads
+    keys = number("attention.key_length") or width
+    values = number("attention.value_length") or width
+    per_token = number("block_count") * number("attention.head_count_kv") * (keys + values)
+    return 2 * per_token * context_tokens
+
+
+def _require_memory(model: ModelFile, needed_for_context: int, context_tokens: int) -> None:
+    """Refuse what does not fit, since the system ends a process that takes more than there is."""
+    memory = psutil.virtual_memory()
+    # The weights are mapped from their file, for which the system makes room; the context is not.
+    free = min(memory.available, memory.total - model.size_bytes)
+    if needed_for_context > free:
+        raise ProviderError(
+            "llamacpp",
+            f"{model.name} with a context of {context_tokens} tokens needs {needed_for_context / 2**30:.1f} GiB "
+            f"beside its weights, and {max(0, free) / 2**30:.1f} GiB are free; choose a shorter context "
+            "or a smaller model",
+            kind="out_of_memory",
+        )
 
 
 class Engine:
@@ -75,6 +115,10 @@ class Engine:
 
         self.model = model
         self.context_tokens = context_tokens
+        header = read_header(model.path)
+        self.trained_context = trained_context(header)
+        """Longest context that the model was made for; None where its file does not say."""
+        _require_memory(model, cache_bytes(header, context_tokens), context_tokens)
         self._key = secrets.token_urlsafe(32)
         params = xllamacpp.CommonParams()
         params.model.path = str(model.path)
@@ -93,7 +137,11 @@ class Engine:
         started = time.perf_counter()
         try:
             self._server = xllamacpp.Server(params)
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except MemoryError as error:
+            raise ProviderError(
+                "llamacpp", f"there is no memory for {model.name}", kind="out_of_memory"
+            ) from error
+        except (RuntimeError, ValueError) as error:
             raise ProviderError(
                 "llamacpp",
                 f"{model.path} cannot be loaded ({error}); is it a GGUF file, and is there memory for it?",
@@ -120,20 +168,29 @@ class Engine:
             "messages": [{"role": m.role, "content": m.content} for m in messages],
             "chat_template_kwargs": {"enable_thinking": thinking},
         }
-        connection = http.client.HTTPConnection(*self._address, timeout=_TEMPLATE_TIMEOUT_S)
+        return str(self._ask("/apply-template", body, "prompt"))
+
+    def count(self, prompt: str) -> int:
+        """How many tokens a prompt has."""
+        body = {"content": prompt, "add_special": True, "parse_special": True}
+        tokens = self._ask("/tokenize", body, "tokens")
+        return len(tokens)
+
+    def _ask(self, path: str, body: Mapping[str, Any], wanted: str) -> Any:
+        connection = http.client.HTTPConnection(*self._address, timeout=_HTTP_TIMEOUT_S)
         try:
             headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-            connection.request("POST", "/apply-template", json.dumps(body), headers)
+            connection.request("POST", path, json.dumps(body), headers)
             answer = json.loads(connection.getresponse().read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ProviderError(
-                "llamacpp", f"the chat template could not be applied: {error}", kind="backend"
+                "llamacpp", f"the engine's {path} failed: {error}", kind="backend"
             ) from error
         finally:
             connection.close()
-        if "prompt" not in answer:
+        if wanted not in answer:
             raise _failure(answer)
-        return str(answer["prompt"])
+        return answer[wanted]
 
     def generate(
         self,
@@ -149,7 +206,7 @@ class Engine:
         """Continue ``prompt``; ``on_text`` gets each piece and ends the generation by True.
 
         Raises:
-            ProviderError: the server refused the request, or it ended without its last chunk.
+            ProviderError: the server refused the request, failed, or ended without its last chunk.
             Stopped: the listener asked for the end.
         """
         body: dict[str, Any] = {
@@ -168,41 +225,80 @@ class Engine:
             body["stop"] = list(stop)
         if schema is not None:
             body["json_schema"] = {**schema, **_COMPACT}
-        pieces: list[str] = []
-        stopped = [False]
-        last: dict[str, Any] = {}
-
-        def collect(chunk: Any) -> bool:
-            # Exceptions raised in here would be swallowed by the native side: only collect.
-            if isinstance(chunk, Mapping) and not chunk.get("error"):
-                choices = chunk.get("choices") or [{}]
-                text = choices[0].get("text") or ""
-                if choices[0].get("finish_reason"):
-                    last.update(chunk)
-                pieces.append(text)
-                stopped.append(bool(text) and on_text(text))
-                return stopped[-1]
-            last["error"] = chunk["error"] if isinstance(chunk, Mapping) else chunk
-            return True
-
-        refused = self._server.handle_completions(body, collect)
+        reading = _Reading(on_text)
+        refused = self._server.handle_completions(body, reading.take)
         if isinstance(refused, Mapping) and refused.get("error"):
             raise _failure(refused)
-        if stopped[-1]:
+        return reading.generated()
+
+
+class _Reading:
+    """The chunks of one generation as they come in.
+
+    Args:
+        on_text: gets each piece of text and ends the generation by True.
+    """
+
+    def __init__(self, on_text: Callable[[str], bool]) -> None:
+        self._on_text = on_text
+        self._pieces: list[str] = []
+        self._stopped = False
+        self._last: Mapping[str, Any] | None = None
+        self._failure: ProviderError | None = None
+
+    def take(self, chunk: Any) -> bool:
+        """Take a chunk; True asks the server to stop.
+
+        Nothing may be raised in here: the native side would swallow it.
+        """
+        if isinstance(chunk, Mapping) and chunk.get("error"):
+            self._failure = _failure(chunk)
+            return True
+        try:
+            choice = (chunk.get("choices") or [{}])[0]
+            text = choice.get("text") or ""
+            finished = choice.get("finish_reason")
+        except (AttributeError, TypeError, LookupError):
+            self._failure = _malformed(chunk)
+            return True
+        if finished:
+            self._last = chunk
+        if text:
+            self._pieces.append(text)
+            self._stopped = self._on_text(text)
+        return self._stopped
+
+    def generated(self) -> Generated:
+        """What has come in, once the server has said that there is no more.
+
+        Raises:
+            ProviderError: it failed, or ended without its last chunk, or that cannot be read.
+            Stopped: the listener asked for the end.
+        """
+        if self._stopped:
             raise Stopped
-        if last.get("error"):
-            raise _failure(last)
-        if "timings" not in last:
+        if self._failure:
+            raise self._failure
+        if self._last is None:
             raise ProviderError(
-                "llamacpp", "the answer ended without its last chunk", kind="cut_off"
+                "llamacpp", "the answer ended without its last chunk", kind="ended_early"
             )
-        timings, usage = last["timings"], last["usage"]
-        return Generated(
-            text="".join(pieces),
-            truncated=last["choices"][0]["finish_reason"] == "length",
-            prompt_tokens=usage["prompt_tokens"],
-            cached_tokens=timings["cache_n"],
-            output_tokens=timings["predicted_n"],
-            prefill_s=timings["prompt_ms"] / 1000,
-            decode_s=timings["predicted_ms"] / 1000,
-        )
+        try:
+            timings, usage = self._last["timings"], self._last["usage"]
+            return Generated(
+                text="".join(self._pieces),
+                truncated=self._last["choices"][0]["finish_reason"] == "length",
+                prompt_tokens=int(usage["prompt_tokens"]),
+                cached_tokens=int(timings["cache_n"]),
+                output_tokens=int(timings["predicted_n"]),
+                prefill_s=timings["prompt_ms"] / 1000,
+                decode_s=timings["predicted_ms"] / 1000,
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise _malformed(self._last) from error
+
+
+def _malformed(chunk: object) -> ProviderError:
+    return ProviderError(
+        "llamacpp", f"a chunk of the answer cannot be read: {str(chunk)[:200]}", kind="malformed"
+    )

@@ -32,7 +32,9 @@ _PHYSICIAN = re.compile(r"\b(?:physician|radiologist|doctor)\b", re.IGNORECASE)
 _REVIEW = re.compile(r"\b(?:review|verif|confirm|approv)", re.IGNORECASE)
 _UNREVIEWED = re.compile(
     r"\b(?:no|without)(?:\s+\w+){0,3}\s+(?:review|verif|confirm|approv)"
-    r"|\bneed not\b|\bnot (?:need|require|been)|\bunreviewed\b",
+    r"|\b(?:not|never)(?:\s+(?:be|been|yet|have|to|by|an?|any|the|physician|radiologist|doctor))*"
+    r"\s+(?:been|need|requir|necessary|review|verif|confirm|approv)"
+    r"|\bneed not\b|n[\u2019']t\b|\b(?:unreviewed|unnecessary|optional)\b",
     re.IGNORECASE,
 )
 

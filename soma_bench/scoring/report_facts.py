@@ -77,6 +77,10 @@ _NEGATED_AFTER = re.compile(
     r"|\b(?:is|are|was|were) absent\b|\b(?:has|have) resolved\b"
     r"|(?<!not be )(?<!not )\b(?:excluded|ruled out)\b"
 )
+# "Previous CT: none", "prior images are not available".
+_NONE_AFTER = re.compile(
+    r"(?:\W+\w+){0,3}?\W+(?:none|unavailable|not (?:available|provided|given))\b"
+)
 _NORMAL = re.compile(r"\b(?:clear|normal|unremarkable)\b")
 _REST = re.compile(r"\b(?:otherwise|remain\w*|rest|elsewhere)\b")
 _LUNG = re.compile(r"\b(?:lungs?|lobes?|lingula)\b")
@@ -123,9 +127,10 @@ def sentences(text: str) -> list[str]:
     return found
 
 
-def is_negated(sentence: str, position: int) -> bool:
-    """Whether the word at ``position`` of a sentence stands under a negation before it."""
-    return _NEGATION.search(sentence, 0, position) is not None
+def is_negated(sentence: str, start: int, end: int) -> bool:
+    """Whether the words from ``start`` to ``end`` are denied, before or soon after them."""
+    before = _NEGATION.search(sentence, 0, start)
+    return before is not None or _NONE_AFTER.match(sentence, end) is not None
 
 
 def mentions(text: str) -> tuple[Mention, ...]:

@@ -71,7 +71,7 @@ def _says(text: str, words: str) -> bool:
     """Whether some sentence holds the words without negating them."""
     phrase = _phrase(words)
     return any(
-        not is_negated(sentence, match.start())
+        not is_negated(sentence, match.start(), match.end())
         for sentence in sentences(text)
         for match in phrase.finditer(sentence)
     )
@@ -168,5 +168,5 @@ def summarize(
 
 
 SCORER = Scorer(
-    agent="report_writer", version=1, primary="report score", score=score, summarize=summarize
+    agent="report_writer", version=2, primary="report score", score=score, summarize=summarize
 )

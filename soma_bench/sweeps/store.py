@@ -9,7 +9,9 @@ final. Requests and answers are kept, so that scoring can be repeated without ca
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -203,30 +205,69 @@ class Store:
     """
 
     def __init__(self, location: str, *, create: bool = False) -> None:
-        self.location = location
-        if "://" not in location:
-            path = Path(location)
-            if not create and not path.is_file():
-                raise StoreMissingError(
-                    f"{path}: no such store; run a sweep first, or name it by --store"
-                )
-            if create:
-                _make_folder(path.parent)
-            location = f"sqlite:///{path}"
+        url = _url_of(location)
+        # A password in the URL is for the database alone: errors are read by others.
+        self.location = url.render_as_string() if "://" in location else location
+        if url.get_backend_name() == "sqlite":
+            self._look_at_file(url.database or "", create=create)
         try:
-            self._engine = sa.create_engine(location)
-            if self._engine.dialect.name == "sqlite":
+            self._engine = sa.create_engine(url)
+            sa.event.listen(self._engine, "handle_error", self._refuse)
+            if url.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _set_pragmas)
             if create:
                 _metadata.create_all(self._engine)
             missing = set(_metadata.tables) - set(sa.inspect(self._engine).get_table_names())
-        except (sa.exc.SQLAlchemyError, ImportError) as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise ConfigError(f"{self.location}: cannot be used as a store: {reason}") from error
+        except (sa.exc.SQLAlchemyError, ImportError, TypeError) as error:
+            raise self._unusable(error) from error
         if missing:
+            self.close()
+            raise self._none_made()
+
+    def _look_at_file(self, name: str, *, create: bool) -> None:
+        """Refuse an SQLite file that is not there, or not ours, without changing anything.
+
+        Opening it as a store would: the journal's mode is written into the file.
+        """
+        if not name or name.startswith((":", "file:")):
+            raise ConfigError(f"{self.location}: keeps nothing; name the store's file by its path")
+        path = Path(name)
+        try:
+            there = path.exists()
+            tables = _tables_in(path) if there else {}
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        if not there and not create:
             raise StoreMissingError(
-                f"{self.location}: holds no runs; run a sweep first, or name its store by --store"
+                f"{path}: no such store; run a sweep first, or name it by --store"
             )
+        ours = {table.name: set(table.columns.keys()) for table in _metadata.tables.values()}
+        found = {name: ours[name] <= tables[name] for name in ours.keys() & tables.keys()}
+        if not all(found.values()) or (tables and not found):
+            raise ConfigError(
+                f"{self.location}: is a database of something else; name another file by --store"
+            )
+        # A sweep that was killed while the tables were made is completed by the next one.
+        if len(found) < len(ours) and not create:
+            raise self._none_made()
+        if create:
+            _make_folder(path.parent)
+
+    def _none_made(self) -> StoreMissingError:
+        return StoreMissingError(
+            f"{self.location}: holds no runs; run a sweep first, or name its store by --store"
+        )
+
+    def _refuse(self, context: sa.engine.ExceptionContext) -> None:
+        """Say as one sentence what the database could not do: it is full, read-only, damaged, gone."""
+        error = context.sqlalchemy_exception
+        if isinstance(error, sa.exc.OperationalError) or type(error) is sa.exc.DatabaseError:
+            raise self._unusable(error)
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else lines[0]
+        return ConfigError(f"{self.location}: cannot be used as a store: {reason}")
 
     def close(self) -> None:
         """Close every connection."""
@@ -388,6 +429,42 @@ def open_if_made(location: str) -> Store | None:
         return Store(location)
     except StoreMissingError:
         return None
+
+
+def _url_of(location: str) -> sa.URL:
+    """The database URL of a store's location, which may be a path."""
+    scheme, is_url, _ = location.partition("://")
+    if not is_url:
+        return sa.URL.create("sqlite", database=location)
+    try:
+        return sa.make_url(location)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ConfigError(
+            f"{scheme}://...: is not a database URL, e.g. postgresql+psycopg://user@host/database"
+        ) from error
+
+
+def _tables_in(path: Path) -> dict[str, set[str]]:
+    """The columns of every table in an SQLite file, read without leaving a trace.
+
+    Raises:
+        OSError: the file cannot be read.
+        sqlite3.Error: it is no database.
+    """
+    with path.open("rb") as stream:
+        if not stream.read(1):
+            return {}
+    # Nobody writes to a file that has no log beside it, and reading it needs no lock on it.
+    mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT tables.name, columns.name FROM sqlite_master AS tables,"
+            " pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'"
+        )
+        found: dict[str, set[str]] = {}
+        for table, column in rows:
+            found.setdefault(table, set()).add(column)
+    return found
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -56,6 +61,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; every foreseen error is one line on stderr."""
+    received = _treat_sigterm_as_interrupt()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold bytes that are no text; in JSON the replacement is an escape that is valid.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -69,11 +78,39 @@ def main() -> None:
         _fail(str(error))
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("stopped\n")
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        _end(128 + (received[-1] if received else signal.SIGINT))
+    except OSError as error:
+        _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
+    _end(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _treat_sigterm_as_interrupt() -> list[int]:
+    """Let SIGTERM unwind the work as Ctrl-C does; the list gets the signal that was received."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    return received
+
+
+def _fail(message: str) -> NoReturn:
     """One line on stderr and exit code 2."""
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    sys.exit(2)
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    sys.stderr.write(f"error: {shown}\n")
+    _end(2)
+
+
+def _end(code: int) -> NoReturn:
+    """Exit once all output is out; a reader that has gone away (``| head``) is no error of ours."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
+            code = 2
+    sys.exit(code)

@@ -168,5 +168,5 @@ def summarize(
 
 
 SCORER = Scorer(
-    agent="report_writer", version=2, primary="report score", score=score, summarize=summarize
+    agent="report_writer", version=3, primary="report score", score=score, summarize=summarize
 )

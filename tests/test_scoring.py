@@ -515,6 +515,59 @@ def test_report_score_by_hand(old, new, primary):
     assert report_score(case, text.replace(old, new)).primary == pytest.approx(primary)
 
 
+@pytest.mark.parametrize(
+    ("case_id", "findings"),
+    [
+        (
+            "report_writer-01",
+            "- **Lungs:** A single 8mm nodule is identified in the right upper lobe. It is solid. No"
+            " other nodules, masses, or consolidation.\n- **Pleura:** No effusion or thickening.",
+        ),
+        (
+            "report_writer-01",
+            "The left lung is clear. In the upper lobe of the right lung there is a solid nodule"
+            " with a diameter of 8 mm. The lungs are otherwise clear.",
+        ),
+        (
+            "report_writer-02",
+            "Left upper lobe nodule, 18 mm, spiculated. Left hilar lymph node, 15 mm. No effusion.",
+        ),
+        (
+            "report_writer-04",
+            "A 38 mm opacity in the left lower lobe with a left pleural effusion of 22 mm.",
+        ),
+        ("report_writer-07", "Mediastinal lymph node measuring 17 mm. The lungs are clear."),
+        (
+            "report_writer-10",
+            "55 mm mass in the left lower lobe. There are pleural effusions on both sides, 20 mm.",
+        ),
+        ("report_writer-12", "Two nodules in the right upper lobe measure 7 mm and 13 mm."),
+        ("report_writer-14", "28 mm opacity, right middle lobe; 10 mm nodule in the left lingula."),
+    ],
+)
+def test_report_in_a_radiologists_own_words_scores_1(case_id, findings):
+    case = BY_ID[case_id]
+    assert report_score(case, faultless_report(case.input, [findings])).primary == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("case_id", "findings"),
+    [
+        ("report_writer-01", "The lungs are clear."),
+        ("report_writer-01", "The right lung is normal."),
+        ("report_writer-01", "No effusion, nodule or consolidation."),
+        ("report_writer-02", "18 mm nodule in the left upper lobe. No lymphadenopathy."),
+        ("report_writer-10", "55 mm mass in the left lower lobe. No left or right effusion."),
+        ("report_writer-12", "Two nodules in the right upper lobe measure 7 mm and 31 mm."),
+    ],
+)
+def test_report_that_denies_or_alters_a_finding_in_any_words_is_contradicted(case_id, findings):
+    case = BY_ID[case_id]
+    score = report_score(case, faultless_report(case.input, [findings]))
+    assert score.parts["contradicted"] == 1
+    assert score.primary <= 0.5
+
+
 def test_missing_patient_text_costs_its_share_of_the_texts():
     case = BY_ID["report_writer-02"]
     text = faultless_report(case.input).replace("SYN-0002", "")

@@ -183,7 +183,7 @@ def _of_sentence(sentence: str) -> Iterator[Mention]:
             current = said if current is None else _joined(current, said)
         else:
             yield current
-            current = said
+            current = _another(current, said)
     if current is not None:
         yield current
 
@@ -240,6 +240,13 @@ def _fits(first: Mention, second: Mention) -> bool:
             (first.sizes_mm, second.sizes_mm),
         )
     )
+
+
+def _another(before: Mention, said: Mention) -> Mention:
+    """A size by itself is one more of what came before, as in "two nodules, 7 mm and 13 mm"."""
+    if said.kind or any(said.place) or not (said.sizes_mm and before.sizes_mm):
+        return said
+    return replace(before, sizes_mm=said.sizes_mm)
 
 
 def _completes(first: Mention, second: Mention) -> bool:

@@ -24,7 +24,7 @@ from soma_bench.sweeps.plan import (
     models_of,
 )
 from soma_bench.sweeps.spec import Sweep
-from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
+from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, TrialStatus, now
 from soma_bench.types import Completion, ModelIdentity
 
 
@@ -175,7 +175,7 @@ def _record(
     plan: Plan,
     trial: PlannedTrial,
     *,
-    status: str,
+    status: TrialStatus,
     error: str | None = None,
     completion: Completion | None = None,
     memory_bytes: int | None = None,

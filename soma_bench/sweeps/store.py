@@ -9,18 +9,22 @@ final. Requests and answers are kept, so that scoring can be repeated without ca
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import sqlalchemy as sa
+from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy.dialects import postgresql, sqlite
 
 from soma_bench.errors import ConfigError
+from soma_bench.files import first_problem
+from soma_bench.types import AgentName, FinishReason
 
 _metadata = sa.MetaData()
 
@@ -102,6 +106,11 @@ _scores = sa.Table(
     sa.Column("parts", sa.JSON),
 )
 
+TrialStatus = Literal["done", "error"]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
@@ -134,7 +143,7 @@ class TrialRecord:
     """One trial as it ended. Seconds end in ``_s``; None is what nobody said."""
 
     key: str
-    agent: str
+    agent: AgentName
     target: str
     provider: str
     model: str
@@ -142,7 +151,7 @@ class TrialRecord:
     thinking: str | None
     case_id: str
     repeat: int
-    status: str
+    status: TrialStatus
     """``done``, or ``error`` for a backend's failure, which is not scored and runs again."""
     error: str | None = None
     request: Mapping[str, Any]
@@ -150,21 +159,21 @@ class TrialRecord:
     synthetic: bool
     answer: str | None = None
     thoughts: str | None = None
-    finish: str | None = None
+    finish: FinishReason | None = None
     structured_by: str | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-    thinking_tokens: int | None = None
-    queue_s: float | None = None
-    load_s: float | None = None
-    first_token_s: float | None = None
-    first_answer_token_s: float | None = None
-    prefill_s: float | None = None
-    decode_s: float | None = None
-    total_s: float | None = None
-    memory_bytes: int | None = None
-    cost_usd: float | None = None
+    prompt_tokens: _Count | None = None
+    cached_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    thinking_tokens: _Count | None = None
+    queue_s: _Seconds | None = None
+    load_s: _Seconds | None = None
+    first_token_s: _Seconds | None = None
+    first_answer_token_s: _Seconds | None = None
+    prefill_s: _Seconds | None = None
+    decode_s: _Seconds | None = None
+    total_s: _Seconds | None = None
+    memory_bytes: _Count | None = None
+    cost_usd: _Dollars | None = None
     """Fee of the call; 0 for local models, whose electricity is not counted."""
     ended_at: str
 
@@ -176,15 +185,23 @@ class ScoreRecord:
     key: str
     case_digest: str
     scorer_version: int
-    primary_value: float
+    primary_value: Annotated[float, Field(ge=0, le=1)]
     failure: str | None
     """Why the answer failed (it did not parse, was cut off, was refused); None when it was read."""
     parts: Mapping[str, Any] | None
 
 
+Record = TypeVar("Record")
+
+
 def now() -> str:
     """The time in UTC, to the second, as the store writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+_RUN, _TRIAL, _SCORE = TypeAdapter(RunRecord), TypeAdapter(TrialRecord), TypeAdapter(ScoreRecord)
+_JOINED = frozenset({"suite", "case_digest", "case"})
+"""What `Store.trials` gives beside the fields of a trial."""
 
 
 class StoreMissingError(ConfigError):
@@ -211,7 +228,7 @@ class Store:
         if url.get_backend_name() == "sqlite":
             self._look_at_file(url.database or "", create=create)
         try:
-            self._engine = sa.create_engine(url)
+            self._engine = sa.create_engine(url, json_deserializer=_read_json)
             sa.event.listen(self._engine, "handle_error", self._refuse)
             if url.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _set_pragmas)
@@ -283,7 +300,12 @@ class Store:
         """How often the sweep with this digest was started anew; None if it never ran."""
         query = sa.select(sa.func.max(_runs.c.epoch)).where(_runs.c.plan_digest == plan_digest)
         with self._engine.connect() as connection:
-            return connection.execute(query).scalar()
+            epoch = connection.execute(query).scalar()
+        if epoch is not None and not isinstance(epoch, int):
+            raise ConfigError(
+                f"{self.location}: is damaged: a run's epoch is {epoch!r}, not a number"
+            )
+        return epoch
 
     def begin_run(self, run: RunRecord, planned: Sequence[PlannedRow]) -> None:
         """Record a run and its plan in one transaction; a run that is there already stays."""
@@ -345,9 +367,8 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """All runs, the newest last."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_runs).order_by(_runs.c.started_at, _runs.c.id))
-            return [RunRecord(**row) for row in rows.mappings()]
+        rows = self._rows(sa.select(_runs).order_by(_runs.c.started_at, _runs.c.id))
+        return [self._record(_RUN, row, f"run {row['id']}") for row in rows]
 
     def find_run(self, text: str) -> RunRecord:
         """The run called ``text``: its id, a sweep's name (its newest run) or ``latest``.
@@ -379,9 +400,14 @@ class Store:
             .where(_run_trials.c.run_id == run_id)
             .order_by(_run_trials.c.position)
         )
-        with self._engine.connect() as connection:
-            for row in connection.execute(query).mappings():
-                yield dict(row)
+        for row in self._rows(query):
+            trial = {name: row[name] for name in row if name not in _JOINED}
+            record = self._record(_TRIAL, trial, f"trial {row['key']}")
+            if record.status == "done" and None in (record.answer, record.finish, record.total_s):
+                raise ConfigError(f"{self.location}: trial {record.key}: is done without an answer")
+            if not isinstance(row["case"], dict):
+                raise ConfigError(f"{self.location}: is damaged: the case of {record.key} is none")
+            yield {**row, **{name: getattr(record, name) for name in trial}}
 
     def scores(self, run_id: str) -> Iterator[ScoreRecord]:
         """All scores of the run's trials by the run's own cases, of every scorer version."""
@@ -394,9 +420,8 @@ class Store:
             )
             .where(_run_trials.c.run_id == run_id)
         )
-        with self._engine.connect() as connection:
-            for row in connection.execute(query).mappings():
-                yield ScoreRecord(**row)
+        for row in self._rows(query):
+            yield self._record(_SCORE, row, f"score of trial {row['key']}")
 
     def planned_count(self, run_id: str) -> int:
         """How many trials the run has in all."""
@@ -414,6 +439,25 @@ class Store:
         with self._engine.connect() as connection:
             return {(agent, target): mean for agent, target, mean in connection.execute(query)}
 
+    def _rows(self, query: sa.Select[Any]) -> Iterator[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).mappings()
+            try:
+                yield from map(dict, rows)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(
+                    f"{self.location}: is damaged: a field that should hold JSON does not: {error}"
+                ) from error
+
+    def _record(self, kind: TypeAdapter[Record], row: dict[str, Any], place: str) -> Record:
+        """A row as its record; a database holds whatever was written to it, by whomever."""
+        try:
+            return kind.validate_python(row)
+        except ValidationError as error:
+            raise ConfigError(
+                f"{self.location}: is damaged: {place}: {first_problem(error)}"
+            ) from error
+
     def _insert(self, table: sa.Table) -> Any:
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         return dialect.insert(table)
@@ -429,6 +473,14 @@ def open_if_made(location: str) -> Store | None:
         return Store(location)
     except StoreMissingError:
         return None
+
+
+def _read_json(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _url_of(location: str) -> sa.URL:

@@ -176,6 +176,12 @@ def test_radiologists_parts_by_hand():
     json.dumps(parts)
 
 
+def test_one_invented_finding_is_the_wrong_side_of_one_missed_finding_at_most():
+    truth = [there(10, "lower lobe", "left"), there(6, "lower lobe", "left")]
+    parts = radiologist([seen(9, "lower lobe", "right")], truth).parts
+    assert (parts["missed"], parts["invented"], parts["wrong_side"]) == (2, 1, 1)
+
+
 def test_order_of_findings_changes_nothing():
     said = [seen(9), seen(14), seen(7, "hilum", "right")]
     truth = [there(10), there(13), there(7, "hilum", "right")]

@@ -26,6 +26,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }
 
+_MAX_LINE = 1200
+"""Longest error that is shown: an argument or a path in it may have any length."""
+
 
 class _LazyGroup(click.Group):
     """A group that knows its commands' names and first lines without importing them."""
@@ -69,6 +72,8 @@ def main() -> None:
         code = cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        _fail(_missing_command(error))
     except click.UsageError as error:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         _fail(error.format_message() + where)
@@ -82,6 +87,12 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
     _end(code if isinstance(code, int) else 0)
+
+
+def _missing_command(error: click.exceptions.NoArgsIsHelpError) -> str:
+    group, ctx = error.ctx.command, error.ctx
+    known = ", ".join(group.list_commands(ctx)) if isinstance(group, click.Group) else "none"
+    return f"{ctx.command_path}: a command is missing; there are: {known} (see --help)"
 
 
 def _treat_sigterm_as_interrupt() -> list[int]:
@@ -100,7 +111,8 @@ def _fail(message: str) -> NoReturn:
     """One line on stderr and exit code 2."""
     line = " ".join(message.split())
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    sys.stderr.write(f"error: {shown}\n")
+    cut = shown if len(shown) <= _MAX_LINE else f"{shown[:_MAX_LINE]}..."
+    sys.stderr.write(f"error: {cut}\n")
     _end(2)
 
 

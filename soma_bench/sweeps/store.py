@@ -521,7 +521,8 @@ def _tables_in(path: Path) -> dict[str, set[str]]:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Resolved first, so that ``new/..`` does not make ``new``.
+        folder.resolve().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made for the store: {error.strerror}") from error
 

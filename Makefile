@@ -13,7 +13,7 @@ FRESH ?=
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench lab clean install lock
+.PHONY: demo test lint bench lab clean install lock picture
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -63,6 +63,10 @@ bench: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+# The README's picture, from a finished demo.
+picture: $(READY)
+	$(BIN)/python docs/demo_picture.py
 
 # The lock holds versions and hashes for Linux and macOS, and no address of any registry.
 lock: $(READY)

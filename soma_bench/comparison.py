@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from pydantic import ValidationError
+
 from soma_bench.errors import ConfigError
+from soma_bench.files import first_problem
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Provenance
 from soma_bench.scoring import SCORER_BY_AGENT
@@ -65,7 +68,10 @@ def compare_run(store: Store, run_id: str) -> Comparison:
         groups[scored.trial["agent"], scored.trial["target"]].append(scored)
     if not groups:
         raise ConfigError(f"run {run.id} has no finished trial; run its sweep to the end")
-    evidence = [_evidence(agent, target, group) for (agent, target), group in groups.items()]
+    try:
+        evidence = [_evidence(agent, target, group) for (agent, target), group in groups.items()]
+    except ValidationError as error:
+        raise ConfigError(f"run {run.id} is damaged: {first_problem(error)}") from error
     evidence.sort(key=lambda row: (AGENTS.index(row.agent), -row.quality, row.latency_p50_s))
     return Comparison(
         run=run,
@@ -139,14 +145,20 @@ def _provenance(
     environment = run.environment
     # The day the last trial ended and not today: the same run gives the same profile, byte for byte.
     ended = max(scored.trial["ended_at"] for group in groups.values() for scored in group)
-    return Provenance(
-        run_ids=(run.id,),
-        suite_digests=environment["suites"],
-        model_digests={
-            model: identity["weights_digest"] for model, identity in environment["models"].items()
-        },
-        prompt_digests=environment["prompts"],
-        hardware=environment["hardware"],
-        library_versions=environment["libraries"],
-        date=ended,
-    )
+    try:
+        return Provenance(
+            run_ids=(run.id,),
+            suite_digests=environment["suites"],
+            model_digests={
+                model: identity["weights_digest"]
+                for model, identity in environment["models"].items()
+            },
+            prompt_digests=environment["prompts"],
+            hardware=environment["hardware"],
+            library_versions=environment["libraries"],
+            date=ended,
+        )
+    except ValidationError as error:
+        raise ConfigError(f"run {run.id} is damaged: {first_problem(error)}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"run {run.id} is damaged: its environment is not whole") from error

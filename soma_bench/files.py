@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from soma_bench.errors import ConfigError
 
 _MAX_SHOWN = 300
+_MAX_FILE_BYTES = 256 << 20
+"""More than any file that people write or this program makes; what is longer is another file."""
 
 
 def write_atomically(path: Path, data: str | bytes) -> bool:
@@ -26,17 +28,21 @@ def write_atomically(path: Path, data: str | bytes) -> bool:
     """
     raw = data.encode() if isinstance(data, str) else data
     try:
-        if path.is_file() and path.read_bytes() == raw:
+        # A link is followed: what it points to is the file that was meant.
+        file = path.resolve()
+        if file.is_file() and file.read_bytes() == raw:
             return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{path}: cannot be written: is not a file; name a file")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:200]}.")
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(raw)
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            Path(temporary).replace(file)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -49,14 +55,23 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file.
 
     Raises:
-        ConfigError: there is no such file, it cannot be read, or it is not UTF-8 text.
+        ConfigError: there is no such file, it cannot be read, it is longer than any such file is,
+            or it is not UTF-8 text.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+        with path.open("rb") as stream:
+            raw = stream.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        # A path that stands inside another file may hold what no path can.
+        raise ConfigError(f"{str(path)!a}: is no path: {error}") from error
+    if len(raw) > _MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: is longer than {_MAX_FILE_BYTES >> 20} MiB; is it the file?")
+    try:
+        return raw.decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
 def read_json(path: Path) -> Any:

@@ -49,7 +49,7 @@ def test_off_is_a_word_and_not_false(tmp_path):
         ("alignment: alignment.jsonl", "janitor: x.jsonl", "suites.janitor"),
         ("alignment: alignment.jsonl", "alignment: 3", "suites.alignment"),
         ("provider: llamacpp", "provider: lamacpp", "targets[0].provider"),
-        ("model: smollm2-135m-instruct", "model: a b", "the whole"),
+        ("model: smollm2-135m-instruct", "model: a b", "targets[0]: "),
         ("[off, 16]", "[off, maybe]", "targets[0].thinking"),
         ("[off, 16]", "[off, -3]", "targets[0].thinking"),
         ("[off, 16]", "[off, 1e9]", "targets[0].thinking"),

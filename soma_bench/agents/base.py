@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from soma_bench.errors import AnswerError
-from soma_bench.files import digest, first_problem
+from soma_bench.errors import AnswerError, ConfigError
+from soma_bench.files import digest, first_problem, parse_json
 from soma_bench.types import AgentName, Completion, Message, Options, Request, Thinking
 
 
@@ -97,11 +97,16 @@ def json_parser(output_type: type[Out]) -> Callable[[str], Out]:
 
     def parse(text: str) -> Out:
         try:
-            return output_type.model_validate_json(text.strip())
+            output = output_type.model_validate_json(text.strip())
+            # pydantic keeps the last of two equal keys; a verdict given twice is none.
+            parse_json(text, "it")
         except ValidationError as error:
             raise AnswerError(
                 f"the answer is not {output_type.__name__}: {first_problem(error)}"
             ) from error
+        except ConfigError as error:
+            raise AnswerError(f"the answer is not {output_type.__name__}: {error}") from error
+        return output
 
     return parse
 

@@ -14,7 +14,17 @@ from soma_bench.agents.base import (
     json_writer,
     prompt_text,
 )
-from soma_bench.agents.radiologist import Finding, Percent, Region, render_region
+from soma_bench.agents.radiologist import (
+    Characteristic,
+    Finding,
+    Kind,
+    Laterality,
+    Location,
+    Percent,
+    Region,
+    Severity,
+    render_region,
+)
 
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 Code = Annotated[str, Field(min_length=3, max_length=8)]
@@ -87,46 +97,92 @@ def _render(inputs: PathologistInput) -> str:
     return "\n".join([f"Context: {inputs.context}", *seen])
 
 
+def _finding(
+    kind: Kind,
+    laterality: Laterality,
+    location: Location,
+    size_mm: int,
+    characteristics: tuple[Characteristic, ...],
+    severity: Severity,
+) -> Finding:
+    return Finding(
+        id="F1",
+        kind=kind,
+        laterality=laterality,
+        location=location,
+        size_mm=size_mm,
+        characteristics=characteristics,
+        severity=severity,
+        confidence=90,
+    )
+
+
+def _example(
+    context: str, finding: Finding, primary: Diagnosis, other: Differential, *, workup: str
+) -> tuple[PathologistInput, PathologistOutput]:
+    output = PathologistOutput(primary=primary, differentials=(other,), workup=(workup,))
+    return PathologistInput(context=context, findings=(finding,)), output
+
+
 AGENT = Agent(
     name="pathologist",
     input_type=PathologistInput,
     output_type=PathologistOutput,
     system=prompt_text("pathologist"),
     examples=(
-        (
-            PathologistInput(
-                context="Woman, 44. Fever and productive cough for 5 days, raised CRP.",
-                findings=(
-                    Finding(
-                        id="F1",
-                        kind="opacity",
-                        laterality="left",
-                        location="lower lobe",
-                        size_mm=60,
-                        characteristics=("solid",),
-                        severity="moderate",
-                        confidence=90,
-                    ),
-                ),
+        _example(
+            "Woman, 44. Fever and productive cough for 5 days, raised CRP.",
+            _finding("opacity", "left", "lower lobe", 60, ("solid",), "moderate"),
+            Diagnosis(
+                name="Pneumonia",
+                icd10="J18.9",
+                confidence=85,
+                reasoning="Fever, cough and raised CRP with a lobar opacity.",
             ),
-            PathologistOutput(
-                primary=Diagnosis(
-                    name="Pneumonia",
-                    icd10="J18.9",
-                    confidence=85,
-                    reasoning="Fever, cough and raised CRP with a lobar opacity.",
-                ),
-                differentials=(
-                    Differential(
-                        name="Atelectasis",
-                        icd10="J98.11",
-                        confidence=10,
-                        findings_for="lobar opacity",
-                        findings_against="fever, raised CRP",
-                    ),
-                ),
-                workup=("Sputum culture", "Chest X-ray in 6 weeks"),
+            Differential(
+                name="Atelectasis",
+                icd10="J98.11",
+                confidence=10,
+                findings_for="lobar opacity",
+                findings_against="fever, raised CRP",
             ),
+            workup="Sputum culture",
+        ),
+        _example(
+            "Man, 71, 40 pack-years. Biopsy: squamous cell carcinoma.",
+            _finding("mass", "left", "upper lobe", 41, ("solid", "cavitary"), "high"),
+            Diagnosis(
+                name="Squamous cell carcinoma",
+                icd10="C34.12",
+                confidence=95,
+                reasoning="The biopsy says so.",
+            ),
+            Differential(
+                name="Lung abscess",
+                icd10="J85.2",
+                confidence=3,
+                findings_for="cavity",
+                findings_against="biopsy",
+            ),
+            workup="PET-CT",
+        ),
+        _example(
+            "Man, 49. No complaints, found by chance.",
+            _finding("nodule", "right", "lower lobe", 7, ("solid", "smooth"), "moderate"),
+            Diagnosis(
+                name="Solitary pulmonary nodule",
+                icd10="R91.1",
+                confidence=80,
+                reasoning="One small smooth nodule without complaints.",
+            ),
+            Differential(
+                name="Pulmonary hamartoma",
+                icd10="D14.31",
+                confidence=15,
+                findings_for="smooth margin",
+                findings_against="no fat",
+            ),
+            workup="Chest CT in 6 months",
         ),
     ),
     render=_render,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from soma_bench.agents.base import Agent, Strict, prompt_text
 from soma_bench.agents.pathologist import Diagnosis, PathologistOutput
-from soma_bench.agents.radiologist import Finding
+from soma_bench.agents.radiologist import Characteristic, Finding, Kind, Laterality, Location
 from soma_bench.errors import AnswerError
 
 Heading = Literal[
@@ -32,7 +32,9 @@ _PHYSICIAN = re.compile(r"\b(?:physician|radiologist|doctor)\b", re.IGNORECASE)
 _REVIEW = re.compile(r"\b(?:review|verif|confirm|approv)", re.IGNORECASE)
 _UNREVIEWED = re.compile(
     r"\b(?:no|without)(?:\s+\w+){0,3}\s+(?:review|verif|confirm|approv)"
-    r"|\bneed not\b|\bnot (?:need|require|been)|\bunreviewed\b",
+    r"|\b(?:not|never)(?:\s+(?:be|been|yet|have|to|by|an?|any|the|physician|radiologist|doctor))*"
+    r"\s+(?:been|need|requir|necessary|review|verif|confirm|approv)"
+    r"|\bneed not\b|n[\u2019']t\b|\b(?:unreviewed|unnecessary|optional)\b",
     re.IGNORECASE,
 )
 
@@ -163,6 +165,31 @@ def _write(output: ReportWriterOutput) -> str:
     return output.markdown
 
 
+def _finding(
+    identifier: str,
+    kind: Kind,
+    laterality: Laterality,
+    location: Location,
+    size_mm: int,
+    characteristics: tuple[Characteristic, ...],
+) -> Finding:
+    return Finding(
+        id=identifier,
+        kind=kind,
+        laterality=laterality,
+        location=location,
+        size_mm=size_mm,
+        characteristics=characteristics,
+        severity="moderate",
+        confidence=90,
+    )
+
+
+def _diagnosis(name: str, icd10: str, *, workup: str) -> PathologistOutput:
+    primary = Diagnosis(name=name, icd10=icd10, confidence=60, reasoning="Fits the findings.")
+    return PathologistOutput(primary=primary, differentials=(), workup=(workup,))
+
+
 AGENT = Agent(
     name="report_writer",
     input_type=ReportWriterInput,
@@ -172,27 +199,9 @@ AGENT = Agent(
         (
             ReportWriterInput(
                 findings=(
-                    Finding(
-                        id="F1",
-                        kind="nodule",
-                        laterality="left",
-                        location="lower lobe",
-                        size_mm=14,
-                        characteristics=("solid", "lobulated"),
-                        severity="moderate",
-                        confidence=90,
-                    ),
+                    _finding("F1", "nodule", "left", "lower lobe", 14, ("solid", "lobulated")),
                 ),
-                diagnosis=PathologistOutput(
-                    primary=Diagnosis(
-                        name="Carcinoid tumor",
-                        icd10="D3A.090",
-                        confidence=60,
-                        reasoning="Lobulated solid nodule.",
-                    ),
-                    differentials=(),
-                    workup=("Bronchoscopy",),
-                ),
+                diagnosis=_diagnosis("Carcinoid tumor", "D3A.090", workup="Bronchoscopy"),
                 context=ReportContext(
                     indication="Persistent cough.",
                     technique="Chest CT with contrast.",
@@ -217,6 +226,47 @@ There is a 14 mm solid, lobulated nodule in the left lower lobe.
 
 ## Recommendations
 Bronchoscopy.
+
+{DISCLAIMER}"""
+            ),
+        ),
+        (
+            ReportWriterInput(
+                findings=(
+                    _finding("F1", "mass", "right", "middle lobe", 52, ("solid", "cavitary")),
+                    _finding("F2", "effusion", "right", "pleura", 25, ()),
+                ),
+                diagnosis=_diagnosis("Lung abscess", "J85.2", workup="Blood cultures"),
+                patient=Patient(name="Example Grey", mrn="EX-7", sex="male"),
+                context=ReportContext(
+                    indication="Fever for two weeks.",
+                    comparison="Chest CT of 2023-01-09.",
+                    technique="Chest CT without contrast, 2 mm slices.",
+                ),
+            ),
+            read_report(
+                f"""\
+## Patient Information
+Example Grey, MRN EX-7, male
+
+## Clinical Indication
+Fever for two weeks.
+
+## Comparison
+Chest CT of 2023-01-09.
+
+## Technique
+Chest CT without contrast, 2 mm slices.
+
+## Findings
+There is a 52 mm solid, cavitary mass in the right middle lobe.
+There is a 25 mm effusion in the right pleura.
+
+## Impression
+52 mm mass in the right middle lobe and 25 mm effusion in the right pleura, most likely lung abscess.
+
+## Recommendations
+Blood cultures.
 
 {DISCLAIMER}"""
             ),

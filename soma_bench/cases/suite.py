@@ -115,7 +115,7 @@ def _read_case(line: str, place: str) -> Case:
         raise ConfigError(f"{place}: is not a JSON object")
     agent = row.get("agent")
     if agent not in AGENTS:
-        raise ConfigError(f"{place}: agent: must be one of {', '.join(AGENTS)}, not {agent!r}")
+        raise ConfigError(f"{place}: agent: must be one of {', '.join(AGENTS)}, not {agent!r:.60}")
     try:
         return CASE_BY_AGENT[agent].model_validate_json(line)
     except ValidationError as error:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -21,6 +26,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }
+
+_MAX_LINE = 1200
+"""Longest error that is shown: an argument or a path in it may have any length."""
 
 
 class _LazyGroup(click.Group):
@@ -57,10 +65,16 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; every foreseen error is one line on stderr."""
+    received = _treat_sigterm_as_interrupt()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold bytes that are no text; in JSON the replacement is an escape that is valid.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        _fail(_missing_command(error))
     except click.UsageError as error:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         _fail(error.format_message() + where)
@@ -70,11 +84,46 @@ def main() -> None:
         _fail(str(error))
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("stopped\n")
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        _end(128 + (received[-1] if received else signal.SIGINT))
+    except OSError as error:
+        _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
+    _end(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _missing_command(error: click.exceptions.NoArgsIsHelpError) -> str:
+    group, ctx = error.ctx.command, error.ctx
+    known = ", ".join(group.list_commands(ctx)) if isinstance(group, click.Group) else "none"
+    return f"{ctx.command_path}: a command is missing; there are: {known} (see --help)"
+
+
+def _treat_sigterm_as_interrupt() -> list[int]:
+    """Let SIGTERM unwind the work as Ctrl-C does; the list gets the signal that was received."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    return received
+
+
+def _fail(message: str) -> NoReturn:
     """One line on stderr and exit code 2."""
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    sys.exit(2)
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    cut = shown if len(shown) <= _MAX_LINE else f"{shown[:_MAX_LINE]}..."
+    sys.stderr.write(f"error: {cut}\n")
+    _end(2)
+
+
+def _end(code: int) -> NoReturn:
+    """Exit once all output is out; a reader that has gone away (``| head``) is no error of ours."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
+            code = 2
+    sys.exit(code)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from soma_bench.cli.output import json_option, print_json, print_table, seconds
 from soma_bench.errors import AnswerError, ConfigError
-from soma_bench.files import canonical_json, first_problem, read_json
+from soma_bench.files import first_problem, parse_json, read_text
 from soma_bench.pipeline import Analysis, AnalysisResult, analyse
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.routing.profile import Profile, load_profile
@@ -48,9 +48,12 @@ def load_analysis(path: Path) -> Analysis:
     Raises:
         ConfigError: it cannot be read or is no analysis; the message names the field.
     """
-    content = read_json(path)
+    text = read_text(path)
+    parse_json(
+        text, str(path)
+    )  # refuses what the model's own reader lets pass: duplicate keys, NaN
     try:
-        return Analysis.model_validate_json(canonical_json(content))
+        return Analysis.model_validate_json(text)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error)}") from error
 

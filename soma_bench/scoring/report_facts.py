@@ -77,10 +77,24 @@ _NEGATED_AFTER = re.compile(
     r"|\b(?:is|are|was|were) absent\b|\b(?:has|have) resolved\b"
     r"|(?<!not be )(?<!not )\b(?:excluded|ruled out)\b"
 )
+# "Previous CT: none", "prior images are not available".
+_NONE_AFTER = re.compile(
+    r"(?:\W+\w+){0,3}?\W+(?:none|unavailable|not (?:available|provided|given))\b"
+)
 _NORMAL = re.compile(r"\b(?:clear|normal|unremarkable)\b")
 _REST = re.compile(r"\b(?:otherwise|remain\w*|rest|elsewhere)\b")
 _LUNG = re.compile(r"\b(?:lungs?|lobes?|lingula)\b")
 _STARTS_ANEW = re.compile(rf"\b(?:but|a|an|the|there|one|two|{_NUMBER}[ -]?{_UNIT})(?!\w)")
+_ALTERNATIVE = re.compile(r"(?:or|nor)\b")
+# The beginning of "no 8 mm solid, smooth nodule": its noun comes in the next clause.
+_OPEN_NEGATION = re.compile(
+    r"\b(?:no|without|negative for|free of|absence of|not)"
+    r"(?:\s+(?:evidence|signs?|of|an?|any|new|small|large|tiny|focal|discrete|definite|suspicious"
+    r"|solid|part-solid|ground[ -]glass|calcified|cavitary|smooth|lobulated|spiculated|round"
+    rf"|left|right|pleural|{_NUMBER}[ -]?{_UNIT}))+$"
+)
+_BOTH_SIDES = re.compile(r"\b(?:left and right|right and left)\b(?! (?:upper|middle|lower))")
+_EITHER_SIDE = re.compile(r"\b(?:left or right|right or left)\b(?! (?:upper|middle|lower))")
 
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+")
@@ -123,9 +137,10 @@ def sentences(text: str) -> list[str]:
     return found
 
 
-def is_negated(sentence: str, position: int) -> bool:
-    """Whether the word at ``position`` of a sentence stands under a negation before it."""
-    return _NEGATION.search(sentence, 0, position) is not None
+def is_negated(sentence: str, start: int, end: int) -> bool:
+    """Whether the words from ``start`` to ``end`` are denied, before or soon after them."""
+    before = _NEGATION.search(sentence, 0, start)
+    return before is not None or _NONE_AFTER.match(sentence, end) is not None
 
 
 def mentions(text: str) -> tuple[Mention, ...]:
@@ -142,6 +157,7 @@ def mentions(text: str) -> tuple[Mention, ...]:
 
 def _of_sentence(sentence: str) -> Iterator[Mention]:
     plain = _NO_CHANGE.sub(" ", _OTHER_SIZE.sub(" ", sentence))
+    plain = _EITHER_SIDE.sub(" ", _BOTH_SIDES.sub("bilateral", plain))
     clauses = [clause for clause in map(str.strip, _CLAUSE_END.split(plain)) if clause]
     denied = [_NEGATED_AFTER.search(clause) is not None for clause in clauses]
     # "... is not seen" reaches back over a list, but not to a finding with a size of its own.
@@ -154,9 +170,12 @@ def _of_sentence(sentence: str) -> Iterator[Mention]:
     for index, clause in enumerate(clauses):
         said = _attributes(clause)
         if said.kind:
-            status = _status(clause, status)
+            status = _status(clause, status, said)
             if denied[index] or reaches_all or (any(denied[index:]) and not said.sizes_mm):
                 status = "absent"
+            said = replace(said, status=status)
+        elif _OPEN_NEGATION.search(clause):
+            status = "absent"
             said = replace(said, status=status)
         elif current is not None:
             said = replace(said, status=current.status)
@@ -164,12 +183,12 @@ def _of_sentence(sentence: str) -> Iterator[Mention]:
             current = said if current is None else _joined(current, said)
         else:
             yield current
-            current = said
+            current = _another(current, said)
     if current is not None:
         yield current
 
 
-def _status(clause: str, before: Status) -> Status:
+def _status(clause: str, before: Status, said: Mention) -> Status:
     """Whether what a clause names is there, given the clause before it in the same sentence."""
     if _ASIDE.search(clause):
         return "aside"
@@ -177,7 +196,12 @@ def _status(clause: str, before: Status) -> Status:
         return "absent"
     if _NORMAL.search(clause):
         return "aside" if _REST.search(clause) else "absent"
-    return "present" if _STARTS_ANEW.search(clause) else before
+    if _ALTERNATIVE.match(clause):
+        return before
+    # An article behind the noun, as in "no effusion, nodule in the left lung", starts nothing.
+    noun = _KIND_WORDS[said.kind].search(clause)
+    anew = _STARTS_ANEW.search(clause, 0, noun.start() if noun else len(clause))
+    return "present" if anew or said.sizes_mm else before
 
 
 def _attributes(clause: str) -> Mention:
@@ -216,6 +240,13 @@ def _fits(first: Mention, second: Mention) -> bool:
             (first.sizes_mm, second.sizes_mm),
         )
     )
+
+
+def _another(before: Mention, said: Mention) -> Mention:
+    """A size by itself is one more of what came before, as in "two nodules, 7 mm and 13 mm"."""
+    if said.kind or any(said.place) or not (said.sizes_mm and before.sizes_mm):
+        return said
+    return replace(before, sizes_mm=said.sizes_mm)
 
 
 def _completes(first: Mention, second: Mention) -> bool:

@@ -13,6 +13,7 @@ from soma_bench.scoring.base import Score, Scorer
 from soma_bench.scoring.report_facts import Mention, is_negated, kind_group, mentions, sentences
 
 _SIZE_TOLERANCE_MM = 0.05
+_IN_A_LUNG = ("upper lobe", "middle lobe", "lower lobe", "lingula")
 _PLACEHOLDER = re.compile(r"\[[^\]\n]{1,60}\](?!\()|<[A-Za-z][A-Za-z ]*>|_{3,}|\b(?:TBD|X{2,})\b")
 
 
@@ -71,7 +72,7 @@ def _says(text: str, words: str) -> bool:
     """Whether some sentence holds the words without negating them."""
     phrase = _phrase(words)
     return any(
-        not is_negated(sentence, match.start())
+        not is_negated(sentence, match.start(), match.end())
         for sentence in sentences(text)
         for match in phrase.finditer(sentence)
     )
@@ -109,7 +110,10 @@ def _agrees(mention: Mention, fact: ReportFact) -> bool:
 
 
 def _same_kind(mention: Mention, fact: ReportFact) -> bool:
-    return mention.kind in ("", "any", kind_group(fact.kind))
+    # "The lungs are clear" speaks of anything in a lung, and not of nodes or of the pleura.
+    if mention.kind == "any":
+        return fact.structure in _IN_A_LUNG
+    return mention.kind in ("", kind_group(fact.kind))
 
 
 def _same_place(mention: Mention, fact: ReportFact) -> bool:
@@ -168,5 +172,5 @@ def summarize(
 
 
 SCORER = Scorer(
-    agent="report_writer", version=1, primary="report score", score=score, summarize=summarize
+    agent="report_writer", version=4, primary="report score", score=score, summarize=summarize
 )

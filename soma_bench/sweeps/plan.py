@@ -17,6 +17,9 @@ from soma_bench.files import digest
 from soma_bench.sweeps.spec import Sweep
 from soma_bench.types import AGENTS, AgentName, ModelIdentity, ProviderName, Request, Target
 
+_MAX_TRIALS = 200_000
+"""Weeks of work for a small model; a sweep of more is a slip, and its plan would fill the memory."""
+
 ModelKey = tuple[ProviderName, str]
 """Provider and model: what has to be loaded for a target."""
 
@@ -115,7 +118,11 @@ def make_plan(
     *,
     epoch: int = 0,
 ) -> Plan:
-    """Expand a sweep: by model, then agent, then thinking, so that prompts in a row share most."""
+    """Expand a sweep: by model, then agent, then thinking, so that prompts in a row share most.
+
+    Raises:
+        ConfigError: the sweep has more trials than anyone would run.
+    """
     groups: dict[ModelKey, dict[AgentName, list[Target]]] = {}
     for model in models_of(sweep):
         groups[model] = {suite.agent: [] for suite in suites}
@@ -123,6 +130,16 @@ def make_plan(
         for agent in group.agents or sweep.suites:
             for target in group.targets():
                 groups[target.provider, target.model][agent].append(target)
+    count = sweep.repeats * sum(
+        len(targets[suite.agent]) * len(suite.cases)
+        for targets in groups.values()
+        for suite in suites
+    )
+    if count > _MAX_TRIALS:
+        raise ConfigError(
+            f"sweep {sweep.name}: has {count} trials, and {_MAX_TRIALS} are the most;"
+            " lower repeats or cases_per_agent, or split its targets"
+        )
     trials = tuple(
         PlannedTrial(
             key=_key(sweep, identities[model], suite.agent, target, case, repeat, epoch),

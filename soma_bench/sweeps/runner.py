@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from soma_bench.agents import AGENT_BY_NAME
-from soma_bench.errors import ProviderError
+from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers import Provider
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import Prices, load_prices
@@ -27,7 +27,7 @@ from soma_bench.sweeps.plan import (
     models_of,
 )
 from soma_bench.sweeps.spec import Sweep
-from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
+from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, TrialStatus, now
 from soma_bench.types import Completion, Message, ModelIdentity, Request, Timings
 
 
@@ -73,17 +73,35 @@ async def plan_sweep(
         fresh: start anew, leaving what was measured before as another run.
 
     Raises:
-        ConfigError: a suite is wrong, or a provider cannot be called.
+        ConfigError: a suite is wrong, a provider cannot be called, or a model has no such thinking
+            level.
         ProviderError: a model is missing.
     """
     suites = load_suites(sweep, folder)
     identities: dict[ModelKey, ModelIdentity] = {}
     for provider, model in models_of(sweep):
         identities[provider, model] = await providers.get(provider).identity(model)
+    await _refuse_unknown_levels(sweep, providers)
     plan = make_plan(sweep, suites, identities)
     ran = store.latest_epoch(plan.digest) if store else None
     epoch = 0 if ran is None else ran + 1 if fresh else ran
     return make_plan(sweep, suites, identities, epoch=epoch) if epoch else plan
+
+
+async def _refuse_unknown_levels(sweep: Sweep, providers: ProviderPool) -> None:
+    """Say before anything is written what would otherwise end the run at its first trial."""
+    for target in (target for group in sweep.targets for target in group.targets()):
+        if not isinstance(target.thinking, str) or target.thinking == "off":
+            continue
+        provider = providers.get(target.provider)
+        able = await provider.capabilities(target.model)
+        await provider.unload()
+        if target.thinking not in able.thinking_levels:
+            takes = [*able.thinking_levels, *["a number of tokens"] * able.thinking_budget]
+            raise ConfigError(
+                f"sweep {sweep.name}: {target}: the model has no such thinking level;"
+                f" it takes {' or '.join(takes) or 'no thinking setting'}"
+            )
 
 
 async def run_plan(
@@ -235,7 +253,7 @@ def _record(
     plan: Plan,
     trial: PlannedTrial,
     *,
-    status: str,
+    status: TrialStatus,
     error: str | None = None,
     answer: Mapping[str, Any] | None = None,
 ) -> TrialRecord:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.base import Case
 from soma_bench.cases.suite import CASE_BY_AGENT
-from soma_bench.errors import AnswerError
-from soma_bench.files import canonical_json
+from soma_bench.errors import AnswerError, ConfigError
+from soma_bench.files import canonical_json, first_problem
 from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.sweeps.store import ScoreRecord, Store
 from soma_bench.types import AgentName, Completion, Timings, Usage
@@ -36,6 +36,9 @@ def score_run(store: Store, run_id: str, *, again: bool = False) -> int:
         store: the store.
         run_id: the run.
         again: score all of them, also those that have a score of the current version.
+
+    Raises:
+        ConfigError: what the store holds of the run is damaged.
     """
     known = set() if again else {_identity(score) for score in store.scores(run_id)}
     new = [
@@ -70,7 +73,12 @@ def _wanted(trial: Mapping[str, Any]) -> tuple[str, str, int]:
 
 @lru_cache(maxsize=4096)
 def _case(agent: AgentName, content: str) -> Case:
-    return TypeAdapter(CASE_BY_AGENT[agent]).validate_json(content)
+    try:
+        return TypeAdapter(CASE_BY_AGENT[agent]).validate_json(content)
+    except ValidationError as error:
+        raise ConfigError(
+            f"the store is damaged: a case of {agent}: {first_problem(error)}"
+        ) from error
 
 
 def _score(trial: Mapping[str, Any]) -> ScoreRecord:

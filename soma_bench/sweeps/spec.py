@@ -17,6 +17,8 @@ from soma_bench.files import first_problem, read_text
 from soma_bench.types import AgentName, Options, ProviderName, Target, Thinking, parse_thinking
 
 _MAX_FILE_CHARACTERS = 1_000_000
+_MAX_DEPTH = 50
+_Path = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
 
@@ -38,12 +40,13 @@ class TargetSet(Strict):
             return value
         return [None if item is None else parse_thinking(item) for item in value]
 
-    def targets(self) -> list[Target]:
-        """The declared targets.
+    @model_validator(mode="after")
+    def _models_have_names(self) -> TargetSet:
+        self.targets()
+        return self
 
-        Raises:
-            ValueError: a model's name is not one.
-        """
+    def targets(self) -> list[Target]:
+        """The declared targets."""
         names = [f"{self.model}-{q}" for q in self.quantizations or []] or [self.model]
         plain = [Target.parse(f"{self.provider}:{name}") for name in names]
         return [
@@ -72,7 +75,7 @@ class Sweep(Strict):
 
     name: _Name
     description: Annotated[str, Field(max_length=2000)] = ""
-    suites: Annotated[dict[AgentName, str], Field(min_length=1)]
+    suites: Annotated[dict[AgentName, _Path], Field(min_length=1)]
     """Path of the suite for each agent to be measured."""
     cases_per_agent: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Only the first so many cases of each suite; all of them by default."""
@@ -126,23 +129,46 @@ def sweep_from(content: dict[str, Any], place: str) -> Sweep:
 def _read_yaml(path: Path) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
-    from ruamel.yaml.tokens import AliasToken
+    from ruamel.yaml.tokens import (
+        AliasToken,
+        BlockEndToken,
+        BlockMappingStartToken,
+        BlockSequenceStartToken,
+        DirectiveToken,
+        FlowMappingEndToken,
+        FlowMappingStartToken,
+        FlowSequenceEndToken,
+        FlowSequenceStartToken,
+        TagToken,
+    )
 
+    opening = (
+        BlockMappingStartToken,
+        BlockSequenceStartToken,
+        FlowMappingStartToken,
+        FlowSequenceStartToken,
+    )
+    closing = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
+    # A sweep has no use for these: aliases can make a small file expand without end, tags and
+    # directives make plain words mean something else.
+    unwanted = {AliasToken: "aliases", TagToken: "tags", DirectiveToken: "directives"}
     text = read_text(path)
     if len(text) > _MAX_FILE_CHARACTERS:
         raise ConfigError(f"{path}: is too long for a sweep ({len(text)} characters)")
     try:
-        # Aliases can make a small file expand without end, and a sweep has no use for them.
+        depth = 0
         for token in YAML(typ="safe", pure=True).scan(text):
-            if isinstance(token, AliasToken):
-                raise ConfigError(
-                    f"{path}:{token.start_mark.line + 1}: aliases are not allowed here"
-                )
+            place = f"{path}:{token.start_mark.line + 1}"
+            if type(token) in unwanted:
+                raise ConfigError(f"{place}: {unwanted[type(token)]} are not allowed here")
+            depth += isinstance(token, opening) - isinstance(token, closing)
+            if depth > _MAX_DEPTH:
+                raise ConfigError(f"{place}: is nested too deeply for a sweep")
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{place}: is not YAML: {problem}") from error
-    except (RecursionError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: is not usable YAML: {error}") from error

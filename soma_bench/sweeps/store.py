@@ -9,17 +9,22 @@ final. Requests and answers are kept, so that scoring can be repeated without ca
 from __future__ import annotations
 
 import dataclasses
+import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import sqlalchemy as sa
+from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy.dialects import postgresql, sqlite
 
 from soma_bench.errors import ConfigError
-from soma_bench.types import Usage
+from soma_bench.files import first_problem
+from soma_bench.types import AgentName, FinishReason, Usage
 
 _metadata = sa.MetaData()
 
@@ -108,6 +113,12 @@ _scores = sa.Table(
     sa.Column("parts", sa.JSON),
 )
 
+TrialStatus = Literal["done", "error"]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0)]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
@@ -140,7 +151,7 @@ class TrialRecord:
     """One trial as it ended. Seconds end in ``_s``; None is what nobody said."""
 
     key: str
-    agent: str
+    agent: AgentName
     target: str
     provider: str
     model: str
@@ -148,7 +159,7 @@ class TrialRecord:
     thinking: str | None
     case_id: str
     repeat: int
-    status: str
+    status: TrialStatus
     """``done``, or ``error`` for a backend's failure, which is not scored and runs again."""
     error: str | None = None
     request: Mapping[str, Any]
@@ -156,31 +167,31 @@ class TrialRecord:
     synthetic: bool
     answer: str | None = None
     thoughts: str | None = None
-    finish: str | None = None
+    finish: FinishReason | None = None
     structured_by: str | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    output_tokens: int | None = None
-    thinking_tokens: int | None = None
-    queue_s: float | None = None
-    load_s: float | None = None
-    first_token_s: float | None = None
-    first_answer_token_s: float | None = None
-    prefill_s: float | None = None
-    decode_s: float | None = None
-    total_s: float | None = None
+    prompt_tokens: _Count | None = None
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    thinking_tokens: _Count | None = None
+    queue_s: _Seconds | None = None
+    load_s: _Seconds | None = None
+    first_token_s: _Seconds | None = None
+    first_answer_token_s: _Seconds | None = None
+    prefill_s: _Seconds | None = None
+    decode_s: _Seconds | None = None
+    total_s: _Seconds | None = None
     start: str | None = None
     """``cold`` where this call loaded the model, ``warm`` where it was loaded already; None where
     the backend does not say, as clouds do not."""
-    other_cpu_share: float | None = None
+    other_cpu_share: _Share | None = None
     """Share of this machine's CPU time that went to processes with no part in the trial."""
     busy: bool | None = None
     """Whether that was so much that the trial's latency is not to be relied on."""
     power_mode: str | None = None
     """macOS's power mode while it ran; None elsewhere."""
-    memory_bytes: int | None = None
-    cost_usd: float | None = None
+    memory_bytes: _Count | None = None
+    cost_usd: _Dollars | None = None
     """Price of the call: its fee in the cloud, its electricity on one's own machine; None where it
     is not known."""
     cost_basis: str | None = None
@@ -197,15 +208,23 @@ class ScoreRecord:
     key: str
     case_digest: str
     scorer_version: int
-    primary_value: float
+    primary_value: Annotated[float, Field(ge=0, le=1)]
     failure: str | None
     """Why the answer failed (it did not parse, was cut off, was refused); None when it was read."""
     parts: Mapping[str, Any] | None
 
 
+Record = TypeVar("Record")
+
+
 def now() -> str:
     """The time in UTC, to the second, as the store writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+_RUN, _TRIAL, _SCORE = TypeAdapter(RunRecord), TypeAdapter(TrialRecord), TypeAdapter(ScoreRecord)
+_JOINED = frozenset({"suite", "case_digest", "case"})
+"""What `Store.trials` gives beside the fields of a trial."""
 
 
 class StoreMissingError(ConfigError):
@@ -226,37 +245,83 @@ class Store:
     """
 
     def __init__(self, location: str, *, create: bool = False) -> None:
-        self.location = location
-        if "://" not in location:
-            path = Path(location)
-            if not create and not path.is_file():
-                raise StoreMissingError(
-                    f"{path}: no such store; run a sweep first, or name it by --store"
-                )
-            if create:
-                _make_folder(path.parent)
-            location = f"sqlite:///{path}"
+        url = _url_of(location)
+        # A password in the URL is for the database alone: errors are read by others.
+        self.location = url.render_as_string() if "://" in location else location
+        if url.get_backend_name() == "sqlite":
+            self._look_at_file(url.database or "", create=create)
         try:
-            self._engine = sa.create_engine(location)
-            if self._engine.dialect.name == "sqlite":
+            self._engine = sa.create_engine(url, json_deserializer=_read_json)
+            sa.event.listen(self._engine, "handle_error", self._refuse)
+            if url.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _set_pragmas)
             if create:
                 _metadata.create_all(self._engine)
             missing = set(_metadata.tables) - set(sa.inspect(self._engine).get_table_names())
             lacking = {} if missing else _lacking_columns(self._engine)
-        except (sa.exc.SQLAlchemyError, ImportError) as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise ConfigError(f"{self.location}: cannot be used as a store: {reason}") from error
+        except (sa.exc.SQLAlchemyError, ImportError, TypeError) as error:
+            raise self._unusable(error) from error
         if missing:
+            self.close()
+            raise self._none_made()
+        if lacking:
+            self.close()
+            raise self._older(lacking)
+
+    def _look_at_file(self, name: str, *, create: bool) -> None:
+        """Refuse an SQLite file that is not there, or not ours, without changing anything.
+
+        Opening it as a store would: the journal's mode is written into the file.
+        """
+        if not name or name.startswith((":", "file:")):
+            raise ConfigError(f"{self.location}: keeps nothing; name the store's file by its path")
+        path = Path(name)
+        try:
+            there = path.exists()
+            tables = _tables_in(path) if there else {}
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        if not there and not create:
             raise StoreMissingError(
-                f"{self.location}: holds no runs; run a sweep first, or name its store by --store"
+                f"{path}: no such store; run a sweep first, or name it by --store"
             )
-        for table, columns in lacking.items():
+        ours = {table.name: set(table.columns.keys()) for table in _metadata.tables.values()}
+        found = {name: ours[name] <= tables[name] for name in ours.keys() & tables.keys()}
+        if len(found) == len(ours) and not all(found.values()):
+            raise self._older({name: sorted(ours[name] - tables[name]) for name in ours})
+        if not all(found.values()) or (tables and not found):
             raise ConfigError(
-                f"{self.location}: was made by an earlier version (table {table} lacks "
-                f"{', '.join(columns)}); keep it with that version, and measure into another store, "
-                "named by --store"
+                f"{self.location}: is a database of something else; name another file by --store"
             )
+        # A sweep that was killed while the tables were made is completed by the next one.
+        if len(found) < len(ours) and not create:
+            raise self._none_made()
+        if create:
+            _make_folder(path.parent)
+
+    def _none_made(self) -> StoreMissingError:
+        return StoreMissingError(
+            f"{self.location}: holds no runs; run a sweep first, or name its store by --store"
+        )
+
+    def _older(self, lacking: Mapping[str, Sequence[str]]) -> ConfigError:
+        table, columns = next((name, absent) for name, absent in lacking.items() if absent)
+        return ConfigError(
+            f"{self.location}: was made by an earlier version (table {table} lacks "
+            f"{', '.join(columns)}); keep it with that version, and measure into another store, "
+            "named by --store"
+        )
+
+    def _refuse(self, context: sa.engine.ExceptionContext) -> None:
+        """Say as one sentence what the database could not do: it is full, read-only, damaged, gone."""
+        error = context.sqlalchemy_exception
+        if isinstance(error, sa.exc.OperationalError) or type(error) is sa.exc.DatabaseError:
+            raise self._unusable(error)
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else lines[0]
+        return ConfigError(f"{self.location}: cannot be used as a store: {reason}")
 
     def close(self) -> None:
         """Close every connection."""
@@ -272,7 +337,12 @@ class Store:
         """How often the sweep with this digest was started anew; None if it never ran."""
         query = sa.select(sa.func.max(_runs.c.epoch)).where(_runs.c.plan_digest == plan_digest)
         with self._engine.connect() as connection:
-            return connection.execute(query).scalar()
+            epoch = connection.execute(query).scalar()
+        if epoch is not None and not isinstance(epoch, int):
+            raise ConfigError(
+                f"{self.location}: is damaged: a run's epoch is {epoch!r}, not a number"
+            )
+        return epoch
 
     def begin_run(self, run: RunRecord, planned: Sequence[PlannedRow]) -> None:
         """Record a run and its plan in one transaction; a run that is there already stays."""
@@ -334,9 +404,8 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """All runs, the newest last."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_runs).order_by(_runs.c.started_at, _runs.c.id))
-            return [RunRecord(**row) for row in rows.mappings()]
+        rows = self._rows(sa.select(_runs).order_by(_runs.c.started_at, _runs.c.id))
+        return [self._record(_RUN, row, f"run {row['id']}") for row in rows]
 
     def find_run(self, text: str) -> RunRecord:
         """The run called ``text``: its id, a sweep's name (its newest run) or ``latest``.
@@ -368,9 +437,14 @@ class Store:
             .where(_run_trials.c.run_id == run_id)
             .order_by(_run_trials.c.position)
         )
-        with self._engine.connect() as connection:
-            for row in connection.execute(query).mappings():
-                yield dict(row)
+        for row in self._rows(query):
+            trial = {name: row[name] for name in row if name not in _JOINED}
+            record = self._record(_TRIAL, trial, f"trial {row['key']}")
+            if record.status == "done" and None in (record.answer, record.finish, record.total_s):
+                raise ConfigError(f"{self.location}: trial {record.key}: is done without an answer")
+            if not isinstance(row["case"], dict):
+                raise ConfigError(f"{self.location}: is damaged: the case of {record.key} is none")
+            yield {**row, **{name: getattr(record, name) for name in trial}}
 
     def scores(self, run_id: str) -> Iterator[ScoreRecord]:
         """All scores of the run's trials by the run's own cases, of every scorer version."""
@@ -383,9 +457,8 @@ class Store:
             )
             .where(_run_trials.c.run_id == run_id)
         )
-        with self._engine.connect() as connection:
-            for row in connection.execute(query).mappings():
-                yield ScoreRecord(**row)
+        for row in self._rows(query):
+            yield self._record(_SCORE, row, f"score of trial {row['key']}")
 
     def planned_count(self, run_id: str) -> int:
         """How many trials the run has in all."""
@@ -428,6 +501,25 @@ class Store:
                 for agent, target, *means in connection.execute(query)
             }
 
+    def _rows(self, query: sa.Select[Any]) -> Iterator[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).mappings()
+            try:
+                yield from map(dict, rows)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(
+                    f"{self.location}: is damaged: a field that should hold JSON does not: {error}"
+                ) from error
+
+    def _record(self, kind: TypeAdapter[Record], row: dict[str, Any], place: str) -> Record:
+        """A row as its record; a database holds whatever was written to it, by whomever."""
+        try:
+            return kind.validate_python(row)
+        except ValidationError as error:
+            raise ConfigError(
+                f"{self.location}: is damaged: {place}: {first_problem(error)}"
+            ) from error
+
     def _insert(self, table: sa.Table) -> Any:
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         return dialect.insert(table)
@@ -457,9 +549,54 @@ def _lacking_columns(engine: sa.Engine) -> dict[str, list[str]]:
     return lacking
 
 
+def _read_json(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _url_of(location: str) -> sa.URL:
+    """The database URL of a store's location, which may be a path."""
+    scheme, is_url, _ = location.partition("://")
+    if not is_url:
+        return sa.URL.create("sqlite", database=location)
+    try:
+        return sa.make_url(location)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ConfigError(
+            f"{scheme}://...: is not a database URL, e.g. postgresql+psycopg://user@host/database"
+        ) from error
+
+
+def _tables_in(path: Path) -> dict[str, set[str]]:
+    """The columns of every table in an SQLite file, read without leaving a trace.
+
+    Raises:
+        OSError: the file cannot be read.
+        sqlite3.Error: it is no database.
+    """
+    with path.open("rb") as stream:
+        if not stream.read(1):
+            return {}
+    # Nobody writes to a file that has no log beside it, and reading it needs no lock on it.
+    mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT tables.name, columns.name FROM sqlite_master AS tables,"
+            " pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'"
+        )
+        found: dict[str, set[str]] = {}
+        for table, column in rows:
+            found.setdefault(table, set()).add(column)
+    return found
+
+
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Resolved first, so that ``new/..`` does not make ``new``.
+        folder.resolve().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made for the store: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ import platformdirs
 
 CACHE_VARIABLE = "SOMA_BENCH_CACHE"
 STORE_VARIABLE = "SOMA_BENCH_STORE"
+TRACE_CONTENT_VARIABLE = "SOMA_BENCH_TRACE_CONTENT"
 DEFAULT_STORE = "reports/runs.db"
 
 
@@ -21,3 +22,8 @@ def models_dir() -> Path:
 def store_location(given: str | None = None) -> str:
     """Path or URL of the store: the argument, else ``$SOMA_BENCH_STORE``, else ``reports/runs.db``."""
     return given or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+
+
+def traces_content() -> bool:
+    """Whether traces may carry the text of calls whose data are ``open``: only where it says true."""
+    return os.environ.get(TRACE_CONTENT_VARIABLE, "").strip().lower() == "true"

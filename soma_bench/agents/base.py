@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soma_bench.errors import AnswerError, ConfigError
 from soma_bench.files import digest, first_problem, parse_json
@@ -18,6 +18,38 @@ class Strict(BaseModel):
     """Base of every record that comes from outside: unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Revision(Strict):
+    """An earlier answer of an agent, and what has to change in it."""
+
+    draft: Annotated[str, Field(min_length=1, max_length=8000)]
+    """The earlier answer, as the agent wrote it."""
+    requests: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...],
+        Field(min_length=1, max_length=20),
+    ]
+    """Issues that a review found, or a doctor's own words."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+MaybeRevision = Annotated[Revision | None, Field(exclude_if=_is_none)]
+"""Stands in an input's JSON only where there is one, so that digests of cases stay as they were."""
+
+
+def render_revision(revision: Revision | None) -> list[str]:
+    """What a prompt says of a revision at its end; nothing where there is none."""
+    if revision is None:
+        return []
+    return [
+        "Your earlier answer:",
+        revision.draft,
+        "Answer again, whole, with these changes and no others:",
+        *(f"- {request}" for request in revision.requests),
+    ]
 
 
 In = TypeVar("In", bound=BaseModel)

@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 
 from soma_bench.agents.base import (
     Agent,
+    MaybeRevision,
     Strict,
     answer_schema,
     json_parser,
     json_writer,
     prompt_text,
+    render_revision,
 )
 from soma_bench.agents.radiologist import (
     Characteristic,
@@ -38,8 +40,9 @@ class PathologistInput(Strict):
     """The radiologist's findings, empty when there are none; None when nobody has read the
     segmentation yet and its regions stand for them."""
     regions: Annotated[tuple[Region, ...], Field(max_length=20)] = ()
-    context: Annotated[str, Field(min_length=1, max_length=1000)]
+    context: Annotated[str, Field(min_length=1, max_length=8000)]
     """Age, history, complaints, laboratory results."""
+    revision: MaybeRevision = None
 
     @model_validator(mode="after")
     def _says_what_was_seen(self) -> PathologistInput:
@@ -94,7 +97,7 @@ def _render(inputs: PathologistInput) -> str:
             "Findings:",
             *(map(render_finding, inputs.findings) if inputs.findings else ["none"]),
         ]
-    return "\n".join([f"Context: {inputs.context}", *seen])
+    return "\n".join([f"Context: {inputs.context}", *seen, *render_revision(inputs.revision)])
 
 
 def _finding(

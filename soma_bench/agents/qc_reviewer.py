@@ -8,11 +8,13 @@ from pydantic import Field
 
 from soma_bench.agents.base import (
     Agent,
+    MaybeRevision,
     Strict,
     answer_schema,
     json_parser,
     json_writer,
     prompt_text,
+    render_revision,
 )
 from soma_bench.agents.pathologist import Diagnosis, PathologistOutput
 from soma_bench.agents.radiologist import Finding, Percent
@@ -30,6 +32,7 @@ class QCReviewerInput(Strict):
     """Markdown."""
     findings: Annotated[tuple[Finding, ...], Field(max_length=20)]
     diagnosis: PathologistOutput
+    revision: MaybeRevision = None
 
 
 class Issue(Strict):
@@ -49,6 +52,11 @@ class QCReviewerOutput(Strict):
     """Quality of the report, 0 to 100."""
     verdict: Verdict
 
+    @property
+    def critical(self) -> tuple[Issue, ...]:
+        """The critical issues, which count whatever the verdict beside them says."""
+        return tuple(issue for issue in self.issues if issue.severity == "critical")
+
 
 def _render(inputs: QCReviewerInput) -> str:
     return "\n".join(
@@ -59,6 +67,7 @@ def _render(inputs: QCReviewerInput) -> str:
             f"- diagnosis: {inputs.diagnosis.primary.name}",
             "Report:",
             inputs.report,
+            *render_revision(inputs.revision),
         ]
     )
 

@@ -8,11 +8,13 @@ from pydantic import Field
 
 from soma_bench.agents.base import (
     Agent,
+    MaybeRevision,
     Strict,
     answer_schema,
     json_parser,
     json_writer,
     prompt_text,
+    render_revision,
 )
 
 Location = Literal[
@@ -72,6 +74,7 @@ class RadiologistInput(Strict):
     """Modality, technique and anything that limits it."""
     clinical_context: Annotated[str, Field(max_length=1000)] = ""
     regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=20)]
+    revision: MaybeRevision = None
 
 
 class Finding(Strict):
@@ -133,7 +136,8 @@ def _render(inputs: RadiologistInput) -> str:
     lines = [f"Exam: {inputs.exam}"]
     if inputs.clinical_context:
         lines.append(f"Context: {inputs.clinical_context}")
-    return "\n".join([*lines, "Regions:", *map(render_region, inputs.regions)])
+    lines += ["Regions:", *map(render_region, inputs.regions)]
+    return "\n".join(lines + render_revision(inputs.revision))
 
 
 AGENT = Agent(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from soma_bench.agents.base import Agent, Strict, prompt_text
+from soma_bench.agents.base import Agent, MaybeRevision, Strict, prompt_text, render_revision
 from soma_bench.agents.pathologist import Diagnosis, PathologistOutput
 from soma_bench.agents.radiologist import Characteristic, Finding, Kind, Laterality, Location
 from soma_bench.errors import AnswerError
@@ -70,6 +70,7 @@ class ReportWriterInput(Strict):
     diagnosis: PathologistOutput
     patient: Patient | None = None
     context: ReportContext
+    revision: MaybeRevision = None
 
 
 class ReportWriterOutput(Strict):
@@ -158,7 +159,7 @@ def _render(inputs: ReportWriterInput) -> str:
         lines.append(f"Differentials: {others}")
     if diagnosis.workup:
         lines.append(f"Next: {', '.join(diagnosis.workup)}")
-    return "\n".join(lines)
+    return "\n".join(lines + render_revision(inputs.revision))
 
 
 def _write(output: ReportWriterOutput) -> str:

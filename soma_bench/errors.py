@@ -3,6 +3,9 @@
 SomaError
 ├── ConfigError          wrong use or bad input: a file, a flag, a setting
 ├── AnswerError          a model's answer does not say what its agent must say
+│   ├── RefusalError     a model's safety policy refuses: an answer, and never routed around
+│   └── NoAnswerError    every target that may be asked was, and none gave a usable answer
+├── SessionError         a session cannot go from the state it is in to the one that was asked for
 ├── PrivacyError         a request was about to go where its privacy level forbids
 └── ProviderError        a backend failed; ``kind`` says how, ``retryable`` whether another try may help
 
@@ -12,6 +15,8 @@ Every message is one sentence that says what is wrong, where, and what to do.
 from __future__ import annotations
 
 from typing import Literal
+
+from soma_bench.types import Attempt
 
 ProviderFailure = Literal[
     "not_running",  # nothing answers at the address
@@ -57,8 +62,29 @@ class AnswerError(SomaError):
     """A model's answer cannot be read as its agent's output (not JSON, cut short, empty, refused)."""
 
 
+class RefusalError(AnswerError):
+    """A model refuses by its safety policy; another model is not asked in its place."""
+
+
+class NoAnswerError(AnswerError):
+    """No target gave a usable answer.
+
+    Args:
+        message: what was asked, and of each target that was tried why it gave no answer.
+        attempts: the same as data, in the order of the attempts.
+    """
+
+    def __init__(self, message: str, attempts: tuple[Attempt, ...]) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
 class PrivacyError(SomaError):
     """The privacy level forbids what was about to happen."""
+
+
+class SessionError(SomaError):
+    """A session is not in a state in which this can be done, or has changed meanwhile."""
 
 
 class ProviderError(SomaError):

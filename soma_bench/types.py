@@ -266,3 +266,17 @@ class ModelIdentity:
     """Whether these weights are a derivative made for tests, whose figures say nothing about a
     model anyone would deploy."""
     weights_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a target on behalf of an agent."""
+
+    target: Target
+    outcome: str
+    """``answered``, the kind of the `ProviderError`, or ``answer`` (it cannot be read), ``refused``
+    (by the model's safety policy), ``privacy`` (it was not sent), ``config`` (the target cannot
+    honour what is asked) or ``resting`` (it failed too often and was not asked)."""
+    seconds: float
+    message: str = ""
+    """Why it gave no answer; empty where it did."""

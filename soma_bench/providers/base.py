@@ -60,6 +60,13 @@ _MOST_CHARACTERS_PER_TOKEN = 8
 so a prompt of more characters than 8 times the window certainly does not fit."""
 
 
+def least_tokens(request: Request) -> int:
+    """Tokens that prompt and answer need at the very least, whatever the vocabulary."""
+    characters = sum(len(message.content) for message in request.messages)
+    budget = request.thinking if isinstance(request.thinking, int) else 0
+    return characters // _MOST_CHARACTERS_PER_TOKEN + request.max_tokens + budget
+
+
 def refuse_what_cannot_be_honoured(
     provider: str, request: Request, capabilities: Capabilities
 ) -> None:
@@ -80,9 +87,7 @@ def refuse_what_cannot_be_honoured(
     window = capabilities.context_tokens
     if window is None:
         return
-    characters = sum(len(message.content) for message in request.messages)
-    budget = request.thinking if isinstance(request.thinking, int) else 0
-    least = characters // _MOST_CHARACTERS_PER_TOKEN + request.max_tokens + budget
+    least = least_tokens(request)
     if least > window:
         raise ProviderError(
             provider,

@@ -23,6 +23,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -196,7 +197,7 @@ def _by_list(target: Target, usage: Usage) -> Cost:
     from genai_prices import Usage as Counts
     from genai_prices import calc_price
 
-    release = f"genai-prices {version('genai-prices')}"
+    release = _release()
     # Both count alike: the input has the cached and the cache-written tokens in it, the output the
     # thinking ones.
     counts = Counts(
@@ -224,6 +225,12 @@ def _by_list(target: Target, usage: Usage) -> Cost:
     return Cost(
         usd=float(found.total_price), basis="price list", source=f"{release}: {found.model.id}"
     )
+
+
+@cache
+def _release() -> str:
+    """The price list; looking its version up takes longer than pricing a call."""
+    return f"genai-prices {version('genai-prices')}"
 
 
 def _unknown(reason: str) -> Cost:

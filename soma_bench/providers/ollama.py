@@ -14,10 +14,8 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from soma_bench.errors import ProviderError
-from soma_bench.providers import remote
 from soma_bench.providers.base import (
     Availability,
     Capabilities,
@@ -38,6 +36,7 @@ from soma_bench.providers.ollama_facts import (
     whole,
 )
 from soma_bench.providers.ollama_wire import Said, cap_of, chat_body, window_of
+from soma_bench.providers.places import is_own
 from soma_bench.types import (
     Chunk,
     Completion,
@@ -93,8 +92,7 @@ class Ollama:
         trusted_hosts: frozenset[str] = frozenset(),
     ) -> None:
         url = base_url or DEFAULT_URL
-        trusted = {host.lower() for host in trusted_hosts}
-        self.is_local = remote.is_loopback(url) or (urlsplit(url).hostname or "") in trusted
+        self.is_local = is_own(url, trusted_hosts)
         self._limits = limits or Limits()
         self._connection = Connection(url, self._limits, direct=self.is_local)
         self._facts: dict[str, Facts] = {}

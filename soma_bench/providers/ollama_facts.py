@@ -12,6 +12,7 @@ from soma_bench.errors import PrivacyError, ProviderError
 from soma_bench.providers import remote
 from soma_bench.providers.base import Capabilities
 from soma_bench.providers.ollama_client import NAME, Json
+from soma_bench.providers.places import is_cloud_tag as is_cloud_tag
 
 LEVEL_FAMILIES = frozenset({"gptoss", "gpt-oss"})
 """Families that think at a level and cannot be kept from it (as of 2026-11)."""
@@ -84,12 +85,6 @@ class Facts:
 def canonical_name(model: str) -> str:
     """A model's name with its tag: a bare ``qwen3`` means ``qwen3:latest``."""
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
-
-
-def is_cloud_tag(model: str) -> bool:
-    """Whether a name says that the model runs in Ollama's cloud, as ``gpt-oss:120b-cloud`` does."""
-    tag = model.rpartition("/")[2].partition(":")[2].lower()
-    return tag == "cloud" or tag.endswith(("-cloud", ":cloud"))
 
 
 def refuse_cloud(model: str, *, remote: bool = False) -> None:

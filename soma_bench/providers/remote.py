@@ -7,7 +7,6 @@ for it before it becomes part of a message.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -20,20 +19,10 @@ from pydantic import SecretStr
 
 from soma_bench.errors import ProviderError
 from soma_bench.providers.clock import timed_out
+from soma_bench.providers.places import is_loopback as is_loopback
 from soma_bench.types import Limits
 
 _LONGEST_QUOTE = 300
-
-
-def is_loopback(base_url: str) -> bool:
-    """Whether an address can only be this machine itself."""
-    host = urlsplit(base_url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def origin(base_url: str) -> str:

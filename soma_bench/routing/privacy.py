@@ -5,29 +5,51 @@ Whatever it does not know is private, and when the guard itself fails, nothing l
 
 from __future__ import annotations
 
-from soma_bench.errors import PrivacyError
+from collections import OrderedDict
+from collections.abc import Callable
+
+from soma_bench.errors import ConfigError, PrivacyError
 from soma_bench.providers.transports import Cleared
 from soma_bench.routing.context import Identifiers
+from soma_bench.routing.deidentify import Case
 from soma_bench.routing.profile import Profile
-from soma_bench.types import PrivacyLevel, Request, Target
+from soma_bench.routing.recognizers import Recognizer, is_installed, presidio
+from soma_bench.types import AGENTS, PrivacyLevel, Request, Target
+
+_CASES_KEPT = 64
+"""Cases whose placeholders are remembered; an older case gets new ones when it comes again."""
 
 
 class Guard:
-    """Decides whether a request may go to a cloud target.
+    """Decides whether a request may go to a cloud target, and takes identifiers out of it.
+
+    Where the profile de-identifies, the recognizers are made at once: loading them takes seconds,
+    which no call should wait for. Where their library is missing, the calls that need it are refused.
 
     Args:
-        profile: says what is local, and whether images may leave.
+        profile: says whether images may leave, and which model of language finds names.
+        recognizers: makes what finds identifiers that the case does not know.
     """
 
-    def __init__(self, profile: Profile) -> None:
-        self._profile = profile
+    def __init__(
+        self, profile: Profile, *, recognizers: Callable[[str | None], Recognizer] = presidio
+    ) -> None:
+        self._images_may_leave = profile.images_may_leave
+        self._nlp_model = profile.nlp_model
+        self._make = recognizers
+        self._recognize: Recognizer | None = None
+        self._cases: OrderedDict[Identifiers, Case] = OrderedDict()
+        if is_installed() and any(
+            profile.routing[agent].privacy == "deidentified" for agent in AGENTS
+        ):
+            self._recognizer()
 
     def clear(
         self,
         request: Request,
         target: Target,
         level: PrivacyLevel | None,
-        identifiers: Identifiers = Identifiers(),  # noqa: ARG002, B008 - frozen
+        identifiers: Identifiers = Identifiers(),  # noqa: B008 - frozen
     ) -> Cleared:
         """The request as it may leave for ``target``.
 
@@ -42,24 +64,51 @@ class Guard:
             PrivacyError: it may not leave, or the guard failed.
         """
         try:
-            return self._clear(request, target, level)
-        except PrivacyError:
-            raise
+            return self._clear(request, target, level, identifiers)
+        except (PrivacyError, ConfigError) as error:
+            # These are worded without the data; where they come from may hold some.
+            failure = str(error)
         except Exception as error:  # noqa: BLE001 - whatever fails here, nothing may leave
-            # Its words and its chain may hold the very text that must not be shown.
-            failure = type(error).__name__
-        raise PrivacyError(
-            f"{target}: the privacy guard failed ({failure}), so nothing was sent; choose a local"
-            " target"
+            failure = f"the privacy guard failed ({type(error).__name__}); choose a local target"
+        raise PrivacyError(f"{target}: nothing was sent: {failure}")
+
+    def _clear(
+        self,
+        request: Request,
+        target: Target,
+        level: PrivacyLevel | None,
+        identifiers: Identifiers,
+    ) -> Cleared:
+        if level == "open":
+            return Cleared(request=request, target=target, level=level)
+        if level != "deidentified":
+            what = "of unknown privacy" if level is None else "local_only"
+            raise PrivacyError(f"the request is {what} and must not leave this machine")
+        if not self._images_may_leave and any(message.images for message in request.messages):
+            raise PrivacyError(
+                "images may show who the patient is; choose a local target, or set images_may_leave"
+                " in the profile if nothing is burned into their pixels"
+            )
+        clean = self._case(identifiers).deidentify(request)
+        return Cleared(
+            request=clean.request,
+            target=target,
+            level=level,
+            replaced=clean.replaced,
+            counts=clean.counts,
         )
 
-    def _clear(self, request: Request, target: Target, level: PrivacyLevel | None) -> Cleared:
-        if level == "open":
-            return Cleared(request=request, target=target, level="open")
-        if level == "deidentified":
-            raise PrivacyError(
-                f"{target}: this installation cannot de-identify, so nothing was sent; choose a"
-                " local target"
-            )
-        what = "of unknown privacy" if level is None else "local_only"
-        raise PrivacyError(f"{target}: the request is {what} and must not leave this machine")
+    def _case(self, identifiers: Identifiers) -> Case:
+        """The case with these identifiers; requests that know none have nothing in common."""
+        case = self._cases.get(identifiers) or Case(identifiers, self._recognizer())
+        if identifiers.values:
+            self._cases[identifiers] = case
+            self._cases.move_to_end(identifiers)
+            while len(self._cases) > _CASES_KEPT:
+                self._cases.popitem(last=False)
+        return case
+
+    def _recognizer(self) -> Recognizer:
+        if self._recognize is None:
+            self._recognize = self._make(self._nlp_model)
+        return self._recognize

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from routing_examples import GIB, profile_content, row, sealed_profile
 from soma_bench import cli
 from soma_bench.errors import ConfigError
-from soma_bench.routing.backends import is_loopback
+from soma_bench.providers.places import is_loopback
 from soma_bench.routing.difference import diff
 from soma_bench.routing.profile import (
     Profile,
@@ -251,11 +251,32 @@ def test_ollama_elsewhere_is_local_only_where_its_host_is_trusted(
 
 
 def test_loopback_is_judged_by_address_and_not_by_look() -> None:
-    assert is_loopback("localhost")
-    assert is_loopback("127.0.0.1")
-    assert is_loopback("::1")
-    for host in ("", "127.0.0.1.example", "localhost.", "10.0.0.1", "::2", "127.0.0.256"):
-        assert not is_loopback(host), host
+    for host in ("localhost", "LocalHost:1", "127.0.0.1", "127.9.8.7:11434", "[::1]"):
+        assert is_loopback(f"http://{host}"), host
+    for host in ("", "127.0.0.1.example", "localhost.", "10.0.0.1", "[::2]", "127.0.0.256"):
+        assert not is_loopback(f"http://{host}"), host
+    assert not is_loopback("http://localhost@10.0.0.1")
+
+
+@pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "qwen3-coder:480b-cloud", "kimi-k2:cloud"])
+def test_ollamas_cloud_models_are_not_local_wherever_the_server_is(
+    tmp_path: Path, model: str
+) -> None:
+    content = profile_content(trusted_hosts=["studio.lan"])
+    content["routing"]["radiologist"]["fallback"] = f"ollama:{model}"
+    said = refusal(written(tmp_path, content))
+    assert "leaves this machine" in said
+    assert "trusted_hosts" not in said
+    content["routing"]["radiologist"]["privacy"] = "open"
+    assert not load_profile(written(tmp_path, content)).is_local(Target("ollama", model))
+
+
+def test_profiles_keep_their_digest_while_images_stay(tmp_path: Path) -> None:
+    stay = Profile.model_validate(profile_content())
+    may = Profile.model_validate(profile_content(images_may_leave=True))
+    assert "images_may_leave" not in profile_text(stay)
+    assert '"images_may_leave": true' in profile_text(may)
+    assert profile_digest(stay) != profile_digest(may)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -91,13 +90,3 @@ class Providers(Strict):
     def enabled(self, provider: ProviderName) -> bool:
         """Whether targets of ``provider`` may be used."""
         return bool(getattr(self, provider).enabled)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` (lower case, IPv6 without brackets) can only be this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from soma_bench.agents.base import Strict
 from soma_bench.errors import ConfigError
 from soma_bench.files import digest, first_problem, read_json, write_atomically
-from soma_bench.routing.backends import Host, ModelName, Providers, is_loopback
+from soma_bench.providers.places import is_cloud_tag, is_own
+from soma_bench.routing.backends import Host, ModelName, Providers
+from soma_bench.routing.complexity import Scale
 from soma_bench.routing.constraints import Constraints, Objective, Pipeline
+from soma_bench.routing.decision import Order
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS, AgentName, PrivacyLevel, ProviderName, Target
 
@@ -58,6 +60,9 @@ class AgentRouting(Strict):
     fallback: Annotated[str, Field(min_length=1, max_length=300)] | None
     privacy: PrivacyLevel
     reason: Line
+    order: Annotated[Order, Field(exclude_if=lambda order: order == "explicit")] = "explicit"
+    """``rules`` lets `soma_bench.routing.decision` choose which of the two is asked first. The ES
+    module, which does not see the case, asks the primary first in any event."""
 
 
 class Provenance(Strict):
@@ -86,6 +91,12 @@ class Profile(Strict):
     providers: Providers
     trusted_hosts: Annotated[tuple[Host, ...], Field(strict=False, max_length=100)] = ()
     """Hosts of one's own whose Ollama counts as local; loopback always does."""
+    images_may_leave: Annotated[bool, Field(exclude_if=lambda may: not may)] = False
+    """Whether images go to a cloud under ``deidentified``. Their headers never do, but what stands in
+    their pixels, such as a name burned in, is neither found nor removed."""
+    nlp_model: Annotated[ModelName | None, Field(exclude_if=lambda model: model is None)] = None
+    """An installed spaCy model, which finds names that the case does not know under
+    ``deidentified``; patterns alone by default."""
     models: Annotated[dict[ProviderName, Aliases], AfterValidator(_by_key)] = Field(
         default_factory=dict
     )
@@ -96,6 +107,8 @@ class Profile(Strict):
     latency_threshold_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 30_000
     """How long a local stage may take before its fallback is used."""
     pipeline: Pipeline = "sequential"
+    complexity: Annotated[Scale, Field(exclude_if=lambda scale: scale == Scale())] = Scale()
+    """How the complexity of a case is computed."""
     objective: Objective = "quality_latency_cost"
     constraints: Constraints = Constraints()
     evidence: Annotated[tuple[Evidence, ...], Field(strict=False, max_length=20_000)] = ()
@@ -152,7 +165,8 @@ class Profile(Strict):
                     f" set providers.{target.provider}.enabled or choose another target"
                 )
             if route.privacy == "local_only" and not self.is_local(target):
-                trust = ", or name its host in trusted_hosts" if target.is_local else ""
+                here = target.is_local and not is_cloud_tag(target.model)
+                trust = ", or name its host in trusted_hosts" if here else ""
                 raise ValueError(
                     f"{where}: {text!r} leaves this machine, and {agent} is local_only;"
                     f" choose a local target{trust}"
@@ -175,8 +189,9 @@ class Profile(Strict):
         """Whether a request to ``target`` stays on machines of one's own."""
         if target.provider != "ollama":
             return target.is_local
-        host = urlsplit(self.providers.ollama.base_url).hostname or ""
-        return is_loopback(host) or host in self.trusted_hosts
+        if is_cloud_tag(target.model):
+            return False
+        return is_own(self.providers.ollama.base_url, frozenset(self.trusted_hosts))
 
     def sealed(self) -> Profile:
         """The same profile with its digest set."""

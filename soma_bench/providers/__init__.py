@@ -12,6 +12,8 @@ from soma_bench.types import Limits, ProviderName
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from soma_bench.environment import Environment
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
@@ -20,6 +22,8 @@ class Backend:
     base_url: str | None = None
     api_key: SecretStr | None = None
     limits: Limits | None = None
+    trusted_hosts: frozenset[str] = frozenset()
+    """Hosts besides loopback whose Ollama counts as one's own machine."""
 
 
 def _llamacpp(backend: Backend) -> Provider:
@@ -37,7 +41,9 @@ def _mlx(backend: Backend) -> Provider:
 def _ollama(backend: Backend) -> Provider:
     from soma_bench.providers.ollama import Ollama
 
-    return Ollama(base_url=backend.base_url, limits=backend.limits)
+    return Ollama(
+        base_url=backend.base_url, limits=backend.limits, trusted_hosts=backend.trusted_hosts
+    )
 
 
 def _claude(backend: Backend) -> Provider:
@@ -74,15 +80,22 @@ def create_provider(name: ProviderName, backend: Backend | None = None) -> Provi
     return _FACTORIES[name](backend or backend_from_environment(name))
 
 
-def backend_from_environment(name: ProviderName) -> Backend:
+def backend_from_environment(
+    name: ProviderName, environment: Environment | None = None
+) -> Backend:
     """How the environment says to reach a provider's backend.
+
+    Args:
+        name: which provider.
+        environment: the environment; read anew by default.
 
     Raises:
         ConfigError: a variable has a value that it cannot have.
     """
-    from soma_bench.environment import read_environment
+    if environment is None:
+        from soma_bench.environment import read_environment
 
-    environment = read_environment()
+        environment = read_environment()
     if name == "ollama":
         return Backend(base_url=environment.ollama_base_url)
     if name == "claude":

@@ -29,6 +29,7 @@ def allowance(
     timeout_s: float,
     threshold_s: float | None,
     left_s: float | None,
+    load_s: float = _USUAL.load_s,
     next_p95_s: float | None = None,
 ) -> Allowance:
     """The limits of one call.
@@ -37,10 +38,10 @@ def allowance(
         timeout_s: the provider's own timeout.
         threshold_s: what is left of the latency threshold; None where no other target can be asked.
         left_s: seconds until the deadline; None without one.
+        load_s: how long its model may take to load on top of it.
         next_p95_s: what the next target was measured to take.
     """
     total_s = timeout_s if threshold_s is None else min(timeout_s, threshold_s)
-    load_s = _USUAL.load_s
     cut = False
     if left_s is not None:
         half = left_s / 2

@@ -10,7 +10,7 @@ from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Profile
 from soma_bench.types import AGENTS, AgentName
 
-_ROUTED = ("primary", "fallback", "privacy", "reason")
+_ROUTED = ("primary", "fallback", "privacy", "reason", "order")
 
 
 def diff(a: Profile, b: Profile) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import math
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -15,7 +17,7 @@ import pytest
 
 from scripted import ScriptedProvider, completion
 from soma_bench.comparison import compare_run
-from soma_bench.errors import ConfigError, ProviderError
+from soma_bench.errors import ConfigError, PrivacyError, ProviderError
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import load_prices
 from soma_bench.sweeps.estimate import estimate
@@ -57,6 +59,12 @@ def execute(
             return plan, await run_plan(plan, store, pool)
 
     return asyncio.run(go())
+
+
+def cloud(name: str, script=lambda _: ANSWER) -> ScriptedProvider:
+    provider = ScriptedProvider(script)
+    provider.name, provider.is_local = name, False
+    return provider
 
 
 @pytest.fixture
@@ -266,7 +274,7 @@ def test_each_trial_keeps_its_price_and_by_what_it_is_known(store, monkeypatch):
 )
 def test_a_cloud_trial_costs_its_fee_or_says_why_that_is_unknown(store, model, usd, source):
     targets = [{"provider": "claude", "model": model}]
-    plan, _ = execute(store, ScriptedProvider(lambda _: ANSWER), targets=targets)
+    plan, _ = execute(store, cloud("claude"), targets=targets, privacy="open")
     for row in rows(store, plan):
         assert row["cost_usd"] == (None if usd is None else pytest.approx(usd))
         assert source in row["cost_source"]
@@ -342,7 +350,7 @@ def test_a_store_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path):
 
 def test_expected_costs_come_from_measured_tokens_or_else_are_upper_bounds(store):
     targets = [{"provider": "claude", "model": "claude-sonnet-5-5", "thinking": ["off"]}]
-    plan, _ = execute(store, ScriptedProvider(lambda _: ANSWER), targets=targets)
+    plan, _ = execute(store, cloud("claude"), targets=targets, privacy="open")
     prices = load_prices()
     (predicted,) = estimate(plan, finished=set(), mean_seconds={}, mean_usage={}, prices=prices)
     by_hand = 0.0
@@ -359,7 +367,7 @@ def test_expected_costs_come_from_measured_tokens_or_else_are_upper_bounds(store
 
 def test_an_expected_cost_without_a_price_is_unknown_and_says_why(store):
     targets = [{"provider": "openai", "model": "gpt-99"}]
-    plan, _ = execute(store, ScriptedProvider(lambda _: ANSWER), targets=targets)
+    plan, _ = execute(store, cloud("openai"), targets=targets, privacy="open")
     (row,) = estimate(plan, finished=set(), mean_seconds={}, mean_usage={}, prices=load_prices())
     assert (row.cost_usd, row.cost_basis) == (None, "unknown")
     assert "gpt-99" in row.cost_note
@@ -372,3 +380,73 @@ def test_a_finished_trial_is_never_replaced(store):
     record = TrialRecord(**{name: row[name] for name in fields})
     store.record(dataclasses.replace(record, answer="something else"))
     assert next(iter(store.trials(plan.run_id)))["answer"] == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "is_local"),
+    [
+        ("claude", "claude-sonnet-5-5", False),
+        ("openai", "gpt-6-luna", False),
+        ("claude", "claude-sonnet-5-5", True),
+        ("ollama", "qwen3:8b", False),
+        ("ollama", "gpt-oss:120b-cloud", True),
+    ],
+)
+def test_what_leaves_the_machine_is_refused_by_a_plan_unless_the_sweep_allows_it(
+    store, provider, model, is_local
+):
+    backend = cloud(provider)
+    backend.is_local = is_local
+    targets = [{"provider": provider, "model": model}]
+    with pytest.raises(ConfigError, match=r"is local_only; .* privacy: deidentified") as refused:
+        execute(store, backend, targets=targets)
+    assert "\n" not in str(refused.value)
+    assert backend.requests == []
+    with pytest.raises(ConfigError, match="privacy"):
+        declared(privacy="public")
+
+
+def test_every_call_of_a_sweep_to_a_cloud_passes_the_guard(store, tmp_path):
+    backend = cloud("claude")
+    targets = [{"provider": "claude", "model": "claude-sonnet-5-5"}]
+    plan, _ = execute(store, backend, targets=targets, privacy="open")
+    assert len(backend.requests) == 3
+    private = plan.sweep.model_copy(update={"privacy": "local_only"})
+
+    async def go(empty: Store) -> None:
+        async with ProviderPool(lambda _: backend) as pool:
+            await run_plan(dataclasses.replace(plan, sweep=private), empty, pool)
+
+    with (
+        Store(str(tmp_path / "empty.db"), create=True) as empty,
+        pytest.raises(PrivacyError, match="local_only"),
+    ):
+        asyncio.run(go(empty))
+    assert len(backend.requests) == 3
+
+
+def test_a_deidentified_sweep_sends_placeholders_and_stores_the_answer_with_values(store, tmp_path):
+    suite = tmp_path / "alignment.jsonl"
+    first = (SUITES / "alignment.jsonl").read_text().splitlines()[0]
+    case = json.loads(first)
+    case["input"]["message"] = "Was Dr. Quimby told on 2026-11-02?"
+    suite.write_text(json.dumps(case) + "\n")
+
+    def echo(request):
+        text = request.messages[-1].content
+        asked = re.search(r"\[NAME_\d\].*\[DATE_\d\]", text)
+        return ANSWER.replace('"x"', f'"{asked[0]}"')
+
+    backend = cloud("claude", echo)
+    targets = [{"provider": "claude", "model": "claude-sonnet-5-5"}]
+    suites = {"alignment": str(suite)}
+    plan, _ = execute(store, backend, targets=targets, suites=suites, privacy="deidentified")
+    (sent,) = backend.requests
+    assert "Quimby" not in str(sent)
+    assert "2026-11-02" not in str(sent)
+    (row,) = rows(store, plan)
+    assert "Quimby told on 2026-11-02" in row["answer"]
+    opened, _ = execute(store, backend, targets=targets, suites=suites, privacy="deidentified")
+    assert opened.trials[0].key == plan.trials[0].key
+    plain, _ = execute(store, cloud("claude"), targets=targets, suites=suites, privacy="open")
+    assert plain.trials[0].key != plan.trials[0].key, "another prompt is another trial"

@@ -7,41 +7,64 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 from soma_bench.errors import ConfigError, PrivacyError
+from soma_bench.providers.base import Provider
+from soma_bench.providers.places import is_cloud_tag
 from soma_bench.providers.transports import Cleared
 from soma_bench.routing.context import Identifiers
 from soma_bench.routing.deidentify import Case
-from soma_bench.routing.profile import Profile
 from soma_bench.routing.recognizers import Recognizer, is_installed, presidio
-from soma_bench.types import AGENTS, PrivacyLevel, Request, Target
+from soma_bench.types import PrivacyLevel, Request, Target
 
 _CASES_KEPT = 64
 """Cases whose placeholders are remembered; an older case gets new ones when it comes again."""
 
 
+class Policy(Protocol):
+    """What a guard has to know; a profile says it, and a sweep."""
+
+    @property
+    def images_may_leave(self) -> bool:
+        """Whether images go to a cloud under ``deidentified``."""
+
+    @property
+    def nlp_model(self) -> str | None:
+        """The model of language that finds names, if any."""
+
+    @property
+    def deidentifies(self) -> bool:
+        """Whether de-identification will be needed."""
+
+
+def stays(target: Target, provider: Provider) -> bool:
+    """Whether a request stays on machines of one's own; only what surely does, does."""
+    here = target.is_local and not is_cloud_tag(target.model)
+    return here and provider.is_local is True
+
+
 class Guard:
     """Decides whether a request may go to a cloud target, and takes identifiers out of it.
 
-    Where the profile de-identifies, the recognizers are made at once: loading them takes seconds,
-    which no call should wait for. Where their library is missing, the calls that need it are refused.
+    Where de-identification will be needed the recognizers are made at once: loading them takes
+    seconds, which no call should wait for. Where their library is missing, the calls that need it
+    are refused.
 
     Args:
-        profile: says whether images may leave, and which model of language finds names.
+        policy: what may leave, besides the level of each request.
         recognizers: makes what finds identifiers that the case does not know.
     """
 
     def __init__(
-        self, profile: Profile, *, recognizers: Callable[[str | None], Recognizer] = presidio
+        self, policy: Policy, *, recognizers: Callable[[str | None], Recognizer] = presidio
     ) -> None:
-        self._images_may_leave = profile.images_may_leave
-        self._nlp_model = profile.nlp_model
+        self._images_may_leave = policy.images_may_leave
+        self._nlp_model = policy.nlp_model
         self._make = recognizers
         self._recognize: Recognizer | None = None
         self._cases: OrderedDict[Identifiers, Case] = OrderedDict()
-        if is_installed() and any(
-            profile.routing[agent].privacy == "deidentified" for agent in AGENTS
-        ):
+        if policy.deidentifies and is_installed():
             self._recognizer()
 
     def clear(

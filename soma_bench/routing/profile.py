@@ -193,6 +193,11 @@ class Profile(Strict):
             return False
         return is_own(self.providers.ollama.base_url, frozenset(self.trusted_hosts))
 
+    @property
+    def deidentifies(self) -> bool:
+        """Whether some agent's requests go to a cloud with placeholders."""
+        return any(route.privacy == "deidentified" for route in self.routing.values())
+
     def sealed(self) -> Profile:
         """The same profile with its digest set."""
         provenance = self.provenance.model_copy(update={"digest": profile_digest(self)})

@@ -171,8 +171,11 @@ def _key(
 ) -> str:
     """Digest of everything that decides an answer; the reference is no part of it."""
     request = build_request(sweep, agent, target, case, repeat)
+    # Placeholders are put in at the call: the same request then asks something else.
+    changed = {"privacy": sweep.privacy} if sweep.deidentifies else {}
     return digest(
         {
+            **changed,
             "provider": target.provider,
             "weights": identity.weights_digest,
             "chat_template": identity.chat_template,

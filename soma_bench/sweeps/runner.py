@@ -15,6 +15,8 @@ from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers import Provider
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import Prices, load_prices
+from soma_bench.providers.transports import CloudTransport, LocalTransport
+from soma_bench.routing.privacy import Guard, stays
 from soma_bench.sweeps.environment import describe_environment
 from soma_bench.sweeps.machine import MachineLoad, Watch
 from soma_bench.sweeps.plan import (
@@ -28,7 +30,7 @@ from soma_bench.sweeps.plan import (
 )
 from soma_bench.sweeps.spec import Sweep
 from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, TrialStatus, now
-from soma_bench.types import Completion, Message, ModelIdentity, Request, Timings
+from soma_bench.types import Completion, Message, ModelIdentity, Request, Target, Timings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +75,12 @@ async def plan_sweep(
         fresh: start anew, leaving what was measured before as another run.
 
     Raises:
-        ConfigError: a suite is wrong, a provider cannot be called, or a model has no such thinking
-            level.
+        ConfigError: a suite is wrong, a provider cannot be called, a model has no such thinking
+            level, or a target is not for cases as private as the sweep's.
         ProviderError: a model is missing.
     """
     suites = load_suites(sweep, folder)
+    _refuse_what_leaves(sweep, providers)
     identities: dict[ModelKey, ModelIdentity] = {}
     for provider, model in models_of(sweep):
         identities[provider, model] = await providers.get(provider).identity(model)
@@ -86,6 +89,19 @@ async def plan_sweep(
     ran = store.latest_epoch(plan.digest) if store else None
     epoch = 0 if ran is None else ran + 1 if fresh else ran
     return make_plan(sweep, suites, identities, epoch=epoch) if epoch else plan
+
+
+def _refuse_what_leaves(sweep: Sweep, providers: ProviderPool) -> None:
+    """Say before anything is asked or written that a target is not for cases as private as these."""
+    if sweep.privacy != "local_only":
+        return
+    for target in (target for group in sweep.targets for target in group.targets()):
+        if not stays(target, providers.get(target.provider)):
+            raise ConfigError(
+                f"sweep {sweep.name}: {target} leaves this machine, and the sweep is local_only;"
+                " leave it out, or write privacy: deidentified, or privacy: open where no case"
+                " holds a patient's data"
+            )
 
 
 async def _refuse_unknown_levels(sweep: Sweep, providers: ProviderPool) -> None:
@@ -118,9 +134,11 @@ async def run_plan(
 
     Raises:
         ConfigError: a target cannot honour what the sweep asks of it, or the user's prices are wrong.
+        PrivacyError: a request must not leave this machine; nothing of it did.
         ProviderError: a model is missing or its key is wrong, so that going on is pointless.
     """
     prices = load_prices()
+    guard = Guard(plan.sweep)
     base = make_plan(plan.sweep, plan.suites, plan.identities) if plan.epoch else plan
     store.begin_run(_run_record(plan, base.digest), _planned_rows(plan))
     finished = store.finished_keys(plan.run_id)
@@ -132,10 +150,10 @@ async def run_plan(
         trials = list(group)
         provider = providers.get(name)
         await provider.unload(keep=frozenset({model}))
-        if plan.sweep.warm_up and provider.is_local:
+        if plan.sweep.warm_up and stays(trials[0].target, provider):
             await _warm_up(plan.request(trials[0]), provider)
         for trial in trials:
-            record = await _run_trial(plan, trial, provider, prices)
+            record = await _run_trial(plan, trial, provider, prices, guard)
             store.record(record)
             called += 1
             done += record.status == "done"
@@ -171,7 +189,7 @@ async def _warm_up(first: Request, provider: Provider) -> None:
         schema=None,
     )
     try:
-        await provider.complete(greeting)
+        await LocalTransport(provider).complete(greeting)
     except ProviderError as error:
         if error.kind in _POINTLESS:
             raise
@@ -179,14 +197,14 @@ async def _warm_up(first: Request, provider: Provider) -> None:
 
 
 async def _run_trial(
-    plan: Plan, trial: PlannedTrial, provider: Provider, prices: Prices
+    plan: Plan, trial: PlannedTrial, provider: Provider, prices: Prices, guard: Guard
 ) -> TrialRecord:
     """Put one case to one target, with one more try where the failure may pass."""
     request = plan.request(trial)
     for again in (True, False):
         watch = Watch(trial.target.provider)
         try:
-            completion = await _answer(provider, request)
+            completion = await _answer(plan, trial.target, request, provider, guard)
         except ProviderError as error:
             if error.kind in _POINTLESS:
                 raise
@@ -208,10 +226,17 @@ async def _run_trial(
     raise AssertionError("unreachable: the second try returns or raises")
 
 
-async def _answer(provider: Provider, request: Request) -> Completion:
+async def _answer(
+    plan: Plan, target: Target, request: Request, provider: Provider, guard: Guard
+) -> Completion:
     """The whole answer, streamed, because only a stream times the first token."""
+    if stays(target, provider):
+        stream = LocalTransport(provider).stream(request)
+    else:
+        cleared = guard.clear(request, target, plan.sweep.privacy)
+        stream = CloudTransport(provider).stream(cleared)
     completion: Completion | None = None
-    async for chunk in provider.stream(request):
+    async for chunk in stream:
         completion = chunk.completion or completion
     if completion is None:
         raise ProviderError(

@@ -14,7 +14,15 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from soma_bench.agents.base import Strict
 from soma_bench.errors import ConfigError
 from soma_bench.files import first_problem, read_text
-from soma_bench.types import AgentName, Options, ProviderName, Target, Thinking, parse_thinking
+from soma_bench.types import (
+    AgentName,
+    Options,
+    PrivacyLevel,
+    ProviderName,
+    Target,
+    Thinking,
+    parse_thinking,
+)
 
 _MAX_FILE_CHARACTERS = 1_000_000
 _MAX_DEPTH = 50
@@ -82,6 +90,15 @@ class Sweep(Strict):
     targets: Annotated[list[TargetSet], Field(min_length=1, max_length=200)]
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     options: GenerationOptions = GenerationOptions()
+    privacy: PrivacyLevel = "local_only"
+    """How private the cases are, which decides whether cloud targets are allowed. ``local_only``:
+    none is. ``deidentified``: requests go to a cloud with placeholders where patterns find an
+    identifier, which lowers the risk and does not remove it. ``open``: they go as they are; for
+    phantoms and cases that are public anyway."""
+    images_may_leave: bool = False
+    """Whether images go to a cloud under ``deidentified``, with whatever stands in their pixels."""
+    nlp_model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """An installed spaCy model that finds names under ``deidentified``; patterns alone by default."""
     warm_up: bool = False
     """Whether each local model answers a short greeting before its first trial, so that no trial has
     to load it. It is not needed for sound latencies: a trial that loaded its model says so and is
@@ -100,6 +117,11 @@ class Sweep(Strict):
                         raise ValueError(f"target {target} is declared twice for {agent}")
                     seen.add((str(target), agent))
         return self
+
+    @property
+    def deidentifies(self) -> bool:
+        """Whether requests to a cloud carry placeholders."""
+        return self.privacy == "deidentified"
 
 
 def load_sweep(path: Path) -> Sweep:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
+from asking import EXAMPLE, Agents, example, review, reviews
 from routing_examples import profile_content
 from scripted import ScriptedProvider, completion
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cli.run import load_analysis
-from soma_bench.errors import AnswerError, ConfigError, PrivacyError, ProviderError
-from soma_bench.pipeline import AnalysisResult, analyse
+from soma_bench.errors import (
+    AnswerError,
+    ConfigError,
+    PrivacyError,
+    ProviderError,
+    RefusalError,
+)
+from soma_bench.pipeline import Analysis, AnalysisResult, analyse
+from soma_bench.pipeline.events import RewriteFailed, RewriteStarted
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.routing.profile import Profile
 from soma_bench.routing.router import Router
 from soma_bench.types import AGENTS, Request
-
-EXAMPLE = Path(__file__).parent.parent / "data" / "examples" / "one_nodule.json"
 
 
 def profile(**changes) -> Profile:
@@ -85,7 +90,6 @@ def test_the_pathologist_reads_the_findings_in_sequence_and_the_regions_in_paral
         "this is not JSON",
         "",
         completion('{"intent":"QUE', finish="length"),
-        completion("I cannot help with that.", finish="refusal"),
     ],
 )
 def test_a_primary_without_a_usable_answer_is_followed_by_the_fallback(failure):
@@ -100,6 +104,13 @@ def test_a_primary_without_a_usable_answer_is_followed_by_the_fallback(failure):
     first = result.stages[0]
     assert (str(first.target), len(first.passed_over)) == ("llamacpp:b", 1)
     assert str(result.stages[1].target) == "llamacpp:a"
+
+
+def test_a_refusal_is_an_answer_and_ends_the_analysis():
+    provider = ScriptedProvider(lambda _: completion("I cannot help with that.", finish="refusal"))
+    with pytest.raises(RefusalError):
+        run(provider)
+    assert [request.model for request in provider.requests] == ["a"]
 
 
 def test_without_any_usable_answer_there_is_no_report_and_the_error_says_what_was_tried():
@@ -142,3 +153,155 @@ def test_a_wrong_analysis_file_is_named_by_its_field(tmp_path, old, new, place):
     with pytest.raises(ConfigError, match=r"analysis\.json") as caught:
         load_analysis(path)
     assert place in str(caught.value)
+
+
+# --- the review's way back ---------------------------------------------------------------------
+
+
+def analysed(agents: Agents, analysis: Analysis | None = None, **settings) -> AnalysisResult:
+    return asyncio.run(analyse(analysis or example(), agents, **settings))
+
+
+def test_a_critical_issue_sends_the_report_back_once_with_the_draft_and_the_issues():
+    agents = Agents({"qc_reviewer": reviews(review("critical", "minor"), review(verdict="pass"))})
+    result = analysed(agents)
+    assert agents.order == [*AGENTS, "report_writer", "qc_reviewer"]
+    first, second = agents.of("report_writer")
+    assert first.inputs.revision is None
+    assert second.inputs.revision.draft == result.drafts[0].report.markdown
+    for text in (result.drafts[0].report.markdown, "critical number 1", "minor number 2"):
+        assert text in second.prompt
+        assert text not in first.prompt
+    assert [draft.review.verdict for draft in result.drafts] == ["fail", "pass"]
+    assert result.review.verdict == "pass"
+    assert [stage.round for stage in result.stages if stage.agent == "qc_reviewer"] == [1, 2]
+
+
+def test_a_report_is_sent_back_once_and_not_again():
+    agents = Agents({"qc_reviewer": reviews(review("critical"))})
+    result = analysed(agents)
+    assert len(agents.of("report_writer")) == 2
+    assert [len(draft.review.critical) for draft in result.drafts] == [1, 1]
+
+
+def test_a_pass_beside_a_critical_issue_counts_as_critical_and_stays_as_the_model_said():
+    agents = Agents({"qc_reviewer": reviews(review("critical", verdict="pass"))})
+    result = analysed(agents)
+    assert len(result.drafts) == 2
+    assert result.drafts[0].review.verdict == "pass"
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail"])
+def test_a_report_without_critical_issues_is_not_sent_back(verdict):
+    agents = Agents({"qc_reviewer": reviews(review("major", verdict=verdict))})
+    result = analysed(agents)
+    assert agents.order == list(AGENTS)
+    assert len(result.drafts) == 1
+
+
+@pytest.mark.parametrize("failing", ["report_writer", "qc_reviewer"])
+def test_a_rewriting_that_fails_keeps_the_reviewed_draft_and_says_why(failing):
+    agents = Agents({"qc_reviewer": reviews(review("critical"))})
+    usual = agents.scripts.get(failing, lambda _: AGENT_BY_NAME[failing].examples[0][1])
+
+    def second_fails(inputs):
+        if len(agents.of(failing)) == 2:
+            raise AnswerError("no target gave a usable answer")
+        return usual(inputs)
+
+    agents.scripts[failing] = second_fails
+    events = []
+    result = analysed(agents, on_event=events.append)
+    assert len(result.drafts) == 1
+    assert result.review.critical
+    assert "usable answer" in result.rewrite_error
+    assert [type(e) for e in events if isinstance(e, RewriteStarted | RewriteFailed)] == [
+        RewriteStarted,
+        RewriteFailed,
+    ]
+    # What was never reviewed is told apart, and paid for all the same.
+    assert [stage.agent for stage in result.stages] == list(AGENTS)
+    assert len(result.unused) == (failing == "qc_reviewer")
+    assert result.cost_usd == pytest.approx(0.001 * (5 + len(result.unused)))
+
+
+def test_a_prompt_without_a_revision_says_nothing_of_one():
+    for agent in AGENT_BY_NAME.values():
+        for inputs, _ in agent.examples:
+            assert "earlier answer" not in agent.messages(inputs)[-1].content
+            assert "revision" not in inputs.model_dump()
+
+
+def test_what_an_earlier_stage_said_and_the_next_cannot_read_is_an_answer_error():
+    text = AGENT_BY_NAME["report_writer"].examples[0][1]
+    too_long = text.model_copy(update={"markdown": text.markdown + "x" * 9000})
+    with pytest.raises(AnswerError, match="qc_reviewer: what it should read"):
+        analysed(Agents({"report_writer": lambda _: too_long}))
+
+
+# --- privacy along the graph -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["sequential", "parallel"])
+def test_a_stage_inherits_the_strictest_privacy_of_what_it_reads(order):
+    agents = Agents(levels={"radiologist": "local_only"})
+    result = analysed(agents, order=order)
+    levels = {asked.agent: asked.context.privacy for asked in agents.asked}
+    assert levels["alignment"] is None
+    assert levels["report_writer"] == levels["qc_reviewer"] == "local_only"
+    # Side by side the Pathologist reads the segmentation and not the findings.
+    assert levels["pathologist"] == ("local_only" if order == "sequential" else None)
+    assert result.latest["qc_reviewer"].privacy == "local_only"
+
+
+def test_alignment_is_read_by_nobody_and_makes_nobody_stricter():
+    agents = Agents(levels={"alignment": "local_only"})
+    analysed(agents)
+    assert {a.context.privacy for a in agents.asked if a.agent != "alignment"} <= {None, "open"}
+
+
+def test_the_review_makes_the_rewriting_as_strict_as_itself():
+    agents = Agents(
+        {"qc_reviewer": reviews(review("critical"))}, levels={"qc_reviewer": "local_only"}
+    )
+    analysed(agents)
+    assert [asked.context.privacy for asked in agents.of("report_writer")] == ["open", "local_only"]
+
+
+def test_the_cases_own_privacy_holds_for_every_stage():
+    agents = Agents()
+    analysed(agents, example().model_copy(update={"privacy": "deidentified"}))
+    assert {asked.context.privacy for asked in agents.asked} == {"deidentified"}
+
+
+def test_what_identifies_the_patient_goes_with_every_call_and_shows_nowhere():
+    agents = Agents()
+    patient = {"name": "Ann Example", "mrn": "MRN-774411", "date_of_birth": "1961-03-05"}
+    content = {**example().model_dump(), "patient": patient}
+    analysed(agents, Analysis.model_validate(content))
+    for asked in agents.asked:
+        assert asked.context.identifiers.values == set(patient.values())
+        assert "774411" not in repr(asked.context)
+
+
+def test_a_case_that_may_not_leave_is_never_sent_to_a_cloud_by_the_router():
+    cloud = ScriptedProvider(example_answer)
+    cloud.name, cloud.is_local = "claude", False
+    local = ScriptedProvider(example_answer)
+    route = {"primary": "claude:c", "fallback": "llamacpp:b", "privacy": "open", "reason": ""}
+    hybrid = Profile.model_validate(
+        profile_content(
+            providers={"llamacpp": {"enabled": True}, "claude": {"enabled": True}},
+            models={},
+            routing={agent: dict(route) for agent in AGENTS},
+        )
+    )
+
+    async def go() -> AnalysisResult:
+        async with ProviderPool(lambda name: cloud if name == "claude" else local) as pool:
+            case = example().model_copy(update={"privacy": "local_only"})
+            return await analyse(case, Router(hybrid, pool).ask)
+
+    result = asyncio.run(go())
+    assert cloud.requests == []
+    assert {str(stage.target) for stage in result.stages} == {"llamacpp:b"}

@@ -246,8 +246,9 @@ def error_type(error: BaseException) -> str:
 
 
 def _hide(text: str, identifiers: frozenset[str]) -> str:
-    """``text`` without the identifiers, the longest first so that no rest of one stays."""
-    for value in sorted(filter(str.strip, identifiers), key=len, reverse=True):
-        words = r"\s+".join(map(re.escape, value.split()))
-        text = re.sub(words, _HIDDEN, text, flags=re.IGNORECASE)
-    return text
+    """``text`` without the identifiers and each of their words."""
+    words = {word for value in identifiers for word in value.split() if len(word) > 1}
+    known = sorted(filter(str.strip, words | identifiers), key=len, reverse=True)
+    if not known:
+        return text
+    return re.sub("|".join(map(re.escape, known)), _HIDDEN, text, flags=re.IGNORECASE)

@@ -95,6 +95,7 @@ class Claude:
         self._base_url = base_url or DEFAULT_BASE_URL
         self._api_key = api_key
         self._limits = limits or Limits()
+        self._http = remote.http_client(self._base_url, self._limits)
         self._made: AsyncAnthropic | None = None
         self._models: dict[str, ClaudeModel] = {}
 
@@ -188,9 +189,7 @@ class Claude:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._made:
-            await self._made.close()
-            self._made = None
+        await self._http.aclose()
 
     def _client(self) -> AsyncAnthropic:
         key = remote.usable_key("claude", self._api_key, KEY_VARIABLE)
@@ -199,7 +198,7 @@ class Claude:
                 api_key=key,
                 base_url=self._base_url,
                 max_retries=0,
-                http_client=remote.http_client(self._base_url, self._limits),
+                http_client=self._http,
             )
         return self._made
 

@@ -114,6 +114,7 @@ class OpenAI:
             api_key = SecretStr(_NO_KEY)
         self._api_key = api_key
         self._limits = limits or Limits()
+        self._http = remote.http_client(self._base_url, self._limits)
         self._made: AsyncOpenAI | None = None
         self._models: dict[str, OpenAIModel] = {}
 
@@ -197,9 +198,7 @@ class OpenAI:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._made:
-            await self._made.close()
-            self._made = None
+        await self._http.aclose()
 
     def _client(self) -> AsyncOpenAI:
         key = remote.usable_key("openai", self._api_key, KEY_VARIABLE)
@@ -208,7 +207,7 @@ class OpenAI:
                 api_key=key,
                 base_url=self._base_url,
                 max_retries=0,
-                http_client=remote.http_client(self._base_url, self._limits),
+                http_client=self._http,
             )
         return self._made
 

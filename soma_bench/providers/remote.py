@@ -7,11 +7,14 @@ for it before it becomes part of a message.
 
 from __future__ import annotations
 
+import logging
 import math
+import ssl
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
+from functools import cache
 from urllib.parse import urlsplit
 
 import httpx2
@@ -32,18 +35,34 @@ def origin(base_url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
+def _is_no_request(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
+
+
 def http_client(base_url: str, limits: Limits) -> httpx2.AsyncClient:
     """The connections of one provider.
 
     Redirects are not followed: they would carry a report to a host that nobody chose. On loopback
     the environment's proxies are passed over. Only connecting is limited here; `Clock` does the rest.
+    The SDKs that use it tell their log every request, prompt and all, at the level DEBUG; that is
+    kept out.
     """
+    for sdk in ("anthropic", "openai"):
+        logging.getLogger(f"{sdk}._base_client").addFilter(_is_no_request)
+    from_environment = not is_loopback(base_url)
     return httpx2.AsyncClient(
+        verify=_certificates(from_environment),
         timeout=timeout(limits),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
         follow_redirects=False,
-        trust_env=not is_loopback(base_url),
+        trust_env=from_environment,
     )
+
+
+@cache
+def _certificates(from_environment: bool) -> ssl.SSLContext:
+    """Whom to trust; reading it takes so long that it is done once for all clients."""
+    return httpx2.create_ssl_context(trust_env=from_environment)
 
 
 def timeout(limits: Limits) -> httpx2.Timeout:

@@ -276,7 +276,8 @@ class Attempt:
     outcome: str
     """``answered``, the kind of the `ProviderError`, or ``answer`` (it cannot be read), ``refused``
     (by the model's safety policy), ``privacy`` (it was not sent), ``config`` (the target cannot
-    honour what is asked) or ``resting`` (it failed too often and was not asked)."""
+    honour what is asked). Of a target that was not asked: ``resting`` (it failed too often),
+    ``disabled``, ``length`` or ``images`` (the case is not for it)."""
     seconds: float
     message: str = ""
     """Why it gave no answer; empty where it did."""

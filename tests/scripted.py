@@ -35,7 +35,10 @@ class ScriptedProvider:
         return completion(answer) if isinstance(answer, str) else answer
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        yield Chunk(completion=await self.complete(request))
+        whole = await self.complete(request)
+        if whole.text:
+            yield Chunk(text=whole.text)
+        yield Chunk(completion=whole)
 
     async def available(self) -> Availability:
         return Availability(("scripted",))

@@ -37,7 +37,12 @@ LOCAL, CLOUD = Target("ollama", "qwen3:8b"), Target("claude", "claude-sonnet-5-5
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch, tmp_path):
     """No variable and no ``.env`` file of whoever runs the tests."""
-    for name in ("LLM_PRIMARY_PROVIDER", "LLM_FALLBACK_PROVIDER", "OLLAMA_BASE_URL", "OLLAMA_MODEL"):
+    for name in (
+        "LLM_PRIMARY_PROVIDER",
+        "LLM_FALLBACK_PROVIDER",
+        "OLLAMA_BASE_URL",
+        "OLLAMA_MODEL",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -212,7 +217,7 @@ def test_every_part_of_the_score_counts_and_a_profile_can_weigh_it():
     nothing = Measures(characters=0, findings=0, prior_studies=0, conflicts=0)
     assert (score(nothing, Scale()), complexity(nothing, Scale())) == (0, "simple")
     for part in ("characters", "findings", "prior_studies", "conflicts"):
-        more = Measures(**{**{f: 0 for f in Measures.__slots__}, part: 10})
+        more = Measures(**{**dict.fromkeys(Measures.__slots__, 0), part: 10})
         assert score(more, Scale()) > 0
         scale = Scale(**{f"per_{_singular(part)}": 1000.0})
         assert complexity(more, scale) == "complex"

@@ -92,6 +92,8 @@ class Decision:
 
     task: Task
     targets: tuple[Choice, ...]
+    ranked: tuple[Target, ...]
+    """All targets that may be asked, best first, with those that are only left out for now."""
     left_out: tuple[LeftOut, ...]
 
 
@@ -135,7 +137,12 @@ def decide(
             targets.append(Choice(candidate.target, reasons[candidate.target]))
         else:
             left_out.append(unfit)
-    return Decision(task=task, targets=tuple(targets), left_out=tuple(left_out))
+    return Decision(
+        task=task,
+        targets=tuple(targets),
+        ranked=tuple(candidate.target for candidate in asked),
+        left_out=tuple(left_out),
+    )
 
 
 def _refusal(task: Task, candidate: Candidate) -> LeftOut | None:

@@ -27,7 +27,7 @@ from soma_bench.errors import (
 )
 from soma_bench.routing.breaker import Breaker
 from soma_bench.routing.deadlines import Allowance, allowance
-from soma_bench.routing.decision import Choice, Decision
+from soma_bench.routing.decision import Choice, Decision, LeftOut
 from soma_bench.types import Attempt, Target
 
 log = logging.getLogger(__name__)
@@ -86,12 +86,8 @@ class Walk:
         self, decision: Decision, breakers: Callable[[Target], Breaker], pace: Pace
     ) -> None:
         self.decision = decision
-        self.attempts: list[Attempt] = [
-            Attempt(target=left.target, outcome=left.because, seconds=0.0, message=left.reason)
-            for left in decision.left_out
-            if left.because in ("resting", "length", "images", "privacy")
-            and not (left.because == "privacy" and decision.targets)
-        ]
+        self.attempts: list[Attempt] = []
+        self._left_out = {left.target: left for left in decision.left_out}
         self._waiting = list(decision.targets)
         self._breakers = breakers
         self._pace = pace
@@ -104,6 +100,11 @@ class Walk:
         self._last_error: SomaError | None = None
         self.failure: str | None = None
         """The word for the latest failure of a target that was asked; None where none failed."""
+
+        for target in decision.ranked:
+            if target not in self._left_out:
+                break
+            self._note(self._left_out.pop(target))
 
     async def next(self) -> Turn | None:
         """Whose turn it is, after a wait where one is due; None when nobody is left."""
@@ -179,8 +180,10 @@ class Walk:
     def end(self) -> SomaError:
         """The error that says what was tried, and of each why it gave no answer."""
         agent = self.decision.task.agent
+        for left in self._left_out.values():
+            self._note(left)
         tried = "; ".join(f"{attempt.target}: {attempt.message}" for attempt in self.attempts)
-        if all(attempt.outcome == "privacy" for attempt in self.attempts):
+        if self.attempts and all(attempt.outcome == "privacy" for attempt in self.attempts):
             level = self.decision.task.privacy
             return PrivacyError(f"{agent} is {level} here, and no target may be asked; {tried}")
         late = self._left_s()
@@ -190,6 +193,13 @@ class Walk:
         )
         error.__cause__ = self._last_error
         return error
+
+    def _note(self, left: LeftOut) -> None:
+        """Count a target that was left out for this case among those that gave no answer."""
+        if left.because not in ("not_on_route", "no_auto_fallback"):
+            self.attempts.append(
+                Attempt(target=left.target, outcome=left.because, seconds=0.0, message=left.reason)
+            )
 
     def _turn(self, choice: Choice) -> Turn | None:
         target = choice.target
@@ -231,7 +241,9 @@ class Walk:
     def _tell_breaker(self, turn: Turn, error: SomaError) -> None:
         if isinstance(error, ProviderError):
             own = error.kind in _OF_THE_BACKEND
-            if own and not (error.kind == "timeout" and turn.allowance.cut):
+            left_s = self._left_s()
+            hurried = turn.allowance.cut or (left_s is not None and left_s <= 0)
+            if own and not (error.kind == "timeout" and hurried):
                 turn.breaker.failed()
             else:
                 turn.breaker.released()

@@ -113,8 +113,8 @@ class Run:
     """The stages that have ended, those of earlier runs of the case first."""
     drafts: tuple[Draft, ...] = ()
     """Drafts of earlier runs of the case."""
-    _deadline: float | None = None
-    _running: dict[AgentName, int] = field(default_factory=dict)
+    _deadline: float | None = field(default=None, init=False)
+    _running: dict[AgentName, int] = field(default_factory=dict, init=False)
 
     @property
     def results(self) -> Results:
@@ -202,7 +202,7 @@ class Run:
                 why = str(error)
                 unused = tuple(self.ended[reviewed:])
                 del self.ended[reviewed:]
-                _log.warning("rewriting a report failed: %s", error_type(error))
+                _log.info("rewriting a report failed: %s", error_type(error))
                 self.on_event(RewriteFailed(why=why))
         return AnalysisResult(
             drafts=self.drafts, stages=tuple(self.ended), unused=unused, rewrite_error=why
@@ -253,7 +253,7 @@ class Run:
                     routed = await self.ask(agent, inputs, context)
                 except Exception as error:
                     kind = error_type(error)
-                    _log.warning("stage %s failed: %s", agent, kind)
+                    _log.info("stage %s failed: %s", agent, kind)
                     self.on_event(StageFailed(agent=agent, round=number, kind=kind))
                     raise
                 span.set("soma_bench.target", str(routed.target))

@@ -24,6 +24,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
     "profile": ("soma_bench.cli.profile:profile", "Validate, show and compare profiles."),
     "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
+    "route": ("soma_bench.cli.route:route", "Say where an agent's question goes, and why."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }
 

@@ -19,17 +19,16 @@ from soma_bench.types import AGENTS
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaServer]:
+def server() -> Iterator[OllamaServer]:
     models = [
         Model(name=f"{name}:1b", answer=(agent.write(agent.examples[0][1]),))
         for name, agent in AGENT_BY_NAME.items()
     ]
     with OllamaServer(*models) as running:
-        monkeypatch.setenv("OLLAMA_BASE_URL", running.url)
         yield running
 
 
-def run(tmp_path: Path, *arguments: str, absent: str = "") -> Result:
+def run(tmp_path: Path, server: OllamaServer, *arguments: str, absent: str = "") -> Result:
     """Run the example on a model for each agent; that of ``absent`` is not installed."""
     routing = {
         agent: {
@@ -41,7 +40,10 @@ def run(tmp_path: Path, *arguments: str, absent: str = "") -> Result:
         for agent in AGENTS
     }
     content = profile_content(
-        providers={"ollama": {"enabled": True}}, models={}, routing=routing, pipeline="parallel"
+        providers={"ollama": {"enabled": True, "base_url": server.url}},
+        models={},
+        routing=routing,
+        pipeline="parallel",
     )
     path = tmp_path / "profile.json"
     path.write_text(json.dumps(content))
@@ -49,7 +51,7 @@ def run(tmp_path: Path, *arguments: str, absent: str = "") -> Result:
 
 
 def test_run_prints_the_report_its_review_and_a_row_for_each_stage(tmp_path, server):
-    done = run(tmp_path)
+    done = run(tmp_path, server)
     assert done.exit_code == 0, done.output
     assert "## Impression" in done.stdout
     assert "QC review: pass, score 96 of 100" in done.stdout
@@ -62,7 +64,7 @@ def test_run_prints_the_report_its_review_and_a_row_for_each_stage(tmp_path, ser
 
 
 def test_run_tells_of_a_fallback_and_why(tmp_path, server):
-    done = run(tmp_path, "--json", absent="radiologist")
+    done = run(tmp_path, server, "--json", absent="radiologist")
     assert done.exit_code == 0, done.output
     assert "radiologist: fell back to ollama:radiologist:1b" in done.stderr
     (result,) = json.loads(done.stdout)
@@ -78,7 +80,7 @@ def test_run_tells_of_a_fallback_and_why(tmp_path, server):
 def test_run_shows_both_drafts_where_the_review_sent_one_back(tmp_path, server):
     reviewer = next(model for model in server.models if model.name == "qc_reviewer:1b")
     reviewer.answer = (review("critical").model_dump_json(),)
-    done = run(tmp_path, "--json")
+    done = run(tmp_path, server, "--json")
     (result,) = json.loads(done.stdout)
     assert len(result["drafts"]) == 2
     assert [s["round"] for s in result["stages"] if s["agent"] == "report_writer"] == [1, 2]
@@ -87,7 +89,7 @@ def test_run_shows_both_drafts_where_the_review_sent_one_back(tmp_path, server):
 
 def test_a_run_that_passes_its_deadline_is_one_line_and_exit_code_1(tmp_path, server):
     server.fault = Fault(then="hang")
-    done = run(tmp_path, "--deadline", "0.5")
+    done = run(tmp_path, server, "--deadline", "0.5")
     assert done.exit_code == 1
     assert "no report: alignment" in done.stderr
     assert done.stdout == ""

@@ -26,7 +26,7 @@ from soma_bench.pipeline.events import (
 )
 from soma_bench.pipeline.machines import first_machines
 from soma_bench.providers.pool import ProviderPool
-from soma_bench.routing.overrides import under
+from soma_bench.routing.overrides import provider_factory, under
 from soma_bench.routing.profile import Profile, load_profile
 from soma_bench.routing.router import Router
 
@@ -92,9 +92,10 @@ async def _run_all(
 ) -> int:
     results: list[dict[str, Any]] = []
     failures = 0
-    effective = under(profile, read_environment())
-    async with ProviderPool() as providers:
-        router = Router(profile, providers)
+    environment = read_environment()
+    effective = under(profile, environment)
+    async with ProviderPool(provider_factory(profile, environment)) as providers:
+        router = Router(profile, providers, environment=environment)
         machines = Machines(first_machines(router, effective))
         for path, analysis in analyses:
             try:

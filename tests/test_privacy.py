@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+import soma_bench
 from routing_examples import profile_content
 from scripted import ScriptedProvider, completion
-from soma_bench.errors import PrivacyError
+from servers.base import Recorded, Reply, Server
+from soma_bench.environment import read_environment
+from soma_bench.errors import PrivacyError, ProviderError
+from soma_bench.providers import Backend, create_provider
+from soma_bench.providers.base import Provider
 from soma_bench.providers.placeholders import Replaced, Restorer
 from soma_bench.providers.transports import Cleared, CloudTransport, LocalTransport
-from soma_bench.routing.privacy import Guard
+from soma_bench.routing.overrides import under
+from soma_bench.routing.privacy import Guard, stays
 from soma_bench.routing.profile import Profile
 from soma_bench.types import Chunk, Message, Request, Target
 
@@ -155,3 +164,100 @@ def test_pieces_restore_to_what_the_whole_restores_to(
         said += restorer.take(rest[:length])
         rest = rest[length:]
     assert said + restorer.rest() == REPLACED.restore(text)
+
+
+class Redirecting(Server):
+    """Sends every request elsewhere."""
+
+    def __init__(self, elsewhere: str) -> None:
+        super().__init__()
+        self._elsewhere = elsewhere
+
+    async def answer(self, request: Recorded, reply: Reply) -> None:
+        headers = {"location": f"{self._elsewhere}{request.path}"}
+        await reply.body(b"", status=307, headers=headers)
+
+
+class Recording(Server):
+    async def answer(self, request: Recorded, reply: Reply) -> None:
+        await reply.json({})
+
+
+def _providers_at(url: str) -> list[Provider]:
+    key = SecretStr("sk-test")
+    return [
+        create_provider("ollama", Backend(base_url=url)),
+        create_provider("claude", Backend(base_url=url, api_key=key)),
+        create_provider("openai", Backend(base_url=f"{url}/v1", api_key=key)),
+    ]
+
+
+async def _put(provider: Provider, *, streamed: bool) -> None:
+    """Put a question to a provider; what it answers is of no interest here."""
+    models = {"ollama": "qwen3:8b", "claude": "claude-sonnet-5-5", "openai": "gpt-6-luna"}
+    asked = request("Jane Doe", model=models[provider.name])
+    try:
+        if streamed:
+            async for _ in provider.stream(asked):
+                pass
+        else:
+            await provider.complete(asked)
+    finally:
+        await provider.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_redirects_lead_nowhere(index: int, streamed: bool) -> None:
+    with Recording() as elsewhere, Redirecting(elsewhere.url) as server:
+        with pytest.raises(ProviderError):
+            asyncio.run(_put(_providers_at(server.url)[index], streamed=streamed))
+        assert server.requests
+        assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_no_proxy_carries_what_is_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, index: int, streamed: bool
+) -> None:
+    with Recording() as proxy, Recording() as server:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.lower(), proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with pytest.raises(ProviderError):
+            asyncio.run(_put(_providers_at(server.url)[index], streamed=streamed))
+        assert server.requests
+        assert proxy.requests == []
+
+
+def test_ollama_is_local_at_a_trusted_host_and_nowhere_else() -> None:
+    url = "http://studio.lan:11434"
+    assert create_provider("ollama", Backend(base_url=url)).is_local is False
+    trusted = Backend(base_url=url, trusted_hosts=frozenset({"studio.lan"}))
+    assert create_provider("ollama", trusted).is_local is True
+
+
+def test_address_from_the_environment_makes_ollama_no_local_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OLLAMA_BASE_URL", "http://studio.lan:11434")
+    profile = Profile.model_validate(profile_content())
+    target = Target.parse("ollama:qwen2.5:14b")
+    assert profile.is_local(target)
+    assert not under(profile, read_environment()).is_local(target)
+    assert not stays(target, create_provider("ollama"))
+
+
+def test_only_the_guard_makes_a_cleared_request() -> None:
+    """The type says what may leave; this says who may say it."""
+    package = Path(soma_bench.__file__).parent
+    makers = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"(?<!class )\bCleared\(", path.read_text("utf-8"))
+    }
+    assert makers == {"routing/privacy.py"}

@@ -84,6 +84,7 @@ def test_what_no_target_may_answer_is_a_no(profile):
 
 def test_the_rollback_switch_that_privacy_forbids_is_an_error(profile, monkeypatch):
     monkeypatch.setenv("LLM_PRIMARY_PROVIDER", "claude")
-    assert targets(said("report_writer", "--profile", str(profile))) == ["claude:claude-sonnet-5-5"]
+    found = targets(said("report_writer", "--profile", str(profile), "--complexity", "simple"))
+    assert found == ["claude:claude-sonnet-5-5", "ollama:qwen2.5:14b"], "no rule turns it round"
     with pytest.raises(PrivacyError, match="LLM_PRIMARY_PROVIDER=claude: radiologist"):
         said("radiologist", "--profile", str(profile))

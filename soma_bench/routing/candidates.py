@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from soma_bench.routing.decision import Candidate, Order
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.overrides import default_model
-from soma_bench.routing.profile import Profile, Route, resolve
+from soma_bench.routing.profile import Profile, Route
 from soma_bench.types import AGENTS, PROVIDERS, AgentName, Target
 
 
@@ -26,12 +26,15 @@ class Plan:
     """What the route's targets were measured to take."""
 
 
-def plan_for(profile: Profile, route: Route, *, context_tokens: Callable[[Target], int]) -> Plan:
+def plan_for(
+    profile: Profile, route: Route, *, order: Order, context_tokens: Callable[[Target], int]
+) -> Plan:
     """The plan of a route.
 
     Args:
         profile: under the environment.
         route: the agent's route in it, likewise.
+        order: whether its order holds or the rules give one.
         context_tokens: the context that a local model is asked to hold.
     """
     agent = route.agent
@@ -53,13 +56,10 @@ def plan_for(profile: Profile, route: Route, *, context_tokens: Callable[[Target
             window_tokens=context_tokens(target) if is_local else None,
         )
 
-    own = resolve(profile, agent)
-    moved = (own.primary, own.fallback) != (route.primary, route.fallback)
     others = dict.fromkeys(_targets(profile))
     return Plan(
         route=route,
-        # Who moves an agent by the environment means it: no rule turns that round.
-        order="explicit" if moved else profile.routing[agent].order,
+        order=order,
         candidates=tuple(map(candidate, places)),
         others=tuple(candidate(target) for target in others if target not in places),
         p95_s={target: measured[target].latency_p95_s for target in places if target in measured},

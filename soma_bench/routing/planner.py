@@ -58,8 +58,13 @@ class Planner:
         plan = self._plans.get((agent, level))
         if plan is None:
             route = route_of(self.profile, self._environment, agent, level)
+            # Who names a provider by the environment means it: no rule turns that round.
+            forced = self._environment.primary_provider or self._environment.fallback_provider
             plan = plan_for(
-                self.profile, route, context_tokens=lambda t: self.options(t).context_tokens
+                self.profile,
+                route,
+                order="explicit" if forced else self.profile.routing[agent].order,
+                context_tokens=lambda target: self.options(target).context_tokens,
             )
             self._plans[agent, level] = plan
         return plan

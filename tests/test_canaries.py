@@ -66,11 +66,11 @@ WRITTEN = (
     *("zebedee.quillfeather@example.org", "(0010,0010) PN [QUILLFEATHER^ZEBEDEE]"),
 )
 NAMED = re.compile(
-    r"zebedee|quillfeather|77\W{0,3}012\W{0,3}345|1947|19\W{1,3}0?8\W{1,3}47|19470819"
-    r"|19(?:th)?\W{1,3}aug|aug\w*\W{1,3}19",
+    r"zebedee|quillfeather|77\W{0,3}012\W{0,3}345|19470819|1947[-/.]0?8[-/.]19|0?8[-/.]19[-/.]1947"
+    r"|19\.8\.47|19(?:th)?\W{1,3}aug|aug\w*\W{1,3}19",
     re.IGNORECASE,
 )
-"""An identifier in any of the forms above."""
+"""An identifier in any of the forms above, and no time, port or id that looks like one by chance."""
 
 LOCAL = "ollama:qwen3:8b"
 TARGETS = (LOCAL, "ollama:gpt-oss:120b-cloud", "llamacpp:stub", "claude:claude-sonnet-5-5")

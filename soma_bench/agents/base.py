@@ -133,12 +133,13 @@ def json_parser(output_type: type[Out]) -> Callable[[str], Out]:
             # pydantic keeps the last of two equal keys; a verdict given twice is none.
             parse_json(text, "it")
         except ValidationError as error:
-            raise AnswerError(
-                f"the answer is not {output_type.__name__}: {first_problem(error)}"
-            ) from error
+            problem = first_problem(error)
         except ConfigError as error:
-            raise AnswerError(f"the answer is not {output_type.__name__}: {error}") from error
-        return output
+            problem = str(error)
+        else:
+            return output
+        # Raised out here, since the errors above hold the answer, and with it a patient's name.
+        raise AnswerError(f"the answer is not {output_type.__name__}: {problem}")
 
     return parse
 

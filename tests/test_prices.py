@@ -186,3 +186,28 @@ def test_prices_are_known_without_a_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
     assert cost("openai:gpt-4o", prompt_tokens=MILLION, output_tokens=0).usd == 2.5
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "claude:claude-sonnet-5-5",
+        "claude:claude-sonnet-4-5",
+        "openai:gpt-6-luna",
+        "openai:gpt-4o-mini",
+    ],
+)
+@pytest.mark.parametrize("prompt", [0, 1000, 150_000, 199_999, 200_000, 300_000])
+@pytest.mark.parametrize(
+    ("cached", "written", "output"), [(0, 0, 0), (300, 0, 100), (0, 200, 7), (300, 200, 250_000)]
+)
+def test_remembered_rates_price_a_call_as_the_library_does(
+    monkeypatch, model, prompt, cached, written, output
+):
+    counts = {"prompt_tokens": prompt, "cached_tokens": min(cached, prompt // 2)}
+    counts |= {"cache_write_tokens": min(written, prompt // 3), "output_tokens": output}
+    quick = cost(model, **counts)
+    monkeypatch.setattr("soma_bench.providers.prices._flat", lambda *_: None)
+    thorough = cost(model, **counts)
+    assert quick.source == thorough.source
+    assert quick.usd == pytest.approx(thorough.usd, rel=1e-12)

@@ -19,11 +19,12 @@ A price that is not known is None with the reason, never 0.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -43,6 +44,13 @@ _TARIFF_SOURCE = "default: US commercial mean of 2024, by EIA"
 
 _WATT_SECONDS_PER_KWH = 3_600_000
 _TOKENS_PER_RATE = 1_000_000
+_FIELDS: Mapping[str, str] = {
+    "input": "input_mtok",
+    "cached": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "output": "output_mtok",
+}
+"""Rates of a table by their names in the price list."""
 _VENDORS: Mapping[ProviderName, str] = {"claude": "anthropic", "openai": "openai"}
 
 CostBasis = Literal["price list", "electricity"]
@@ -181,18 +189,26 @@ def _by_row(row: _Row, usage: Usage) -> Cost:
         return _unknown(f"the price of cached tokens of {row.model} is not in {row.source}")
     if written and rates.cache_write is None:
         return _unknown(f"the price of a cache write of {row.model} is not in {row.source}")
+    usd = _rated(rates, fresh, cached, written, output)
+    return Cost(usd=usd, basis="price list", source=row.source, as_of=row.as_of)
+
+
+def _rated(rates: _Rates, fresh: int, cached: int, written: int, output: int) -> float:
+    """The price of so many tokens of each kind, in US dollars."""
     rated = (
         fresh * rates.input
         + cached * (rates.cached or 0.0)
         + written * (rates.cache_write or 0.0)
         + output * rates.output
     )
-    return Cost(
-        usd=rated / _TOKENS_PER_RATE, basis="price list", source=row.source, as_of=row.as_of
-    )
+    return rated / _TOKENS_PER_RATE
 
 
 def _by_list(target: Target, usage: Usage) -> Cost:
+    now = datetime.now(UTC)
+    flat = _flat(target.provider, target.model, now.replace(minute=0, second=0, microsecond=0))
+    if flat is not None and (usd := flat.price(usage)) is not None:
+        return Cost(usd=usd, basis="price list", source=flat.source)
     # A third of a second to import, which commands without a cloud target need not spend.
     from genai_prices import Usage as Counts
     from genai_prices import calc_price
@@ -211,7 +227,7 @@ def _by_list(target: Target, usage: Usage) -> Cost:
             counts,
             target.model,
             provider_id=_VENDORS[target.provider],
-            genai_request_timestamp=datetime.now(UTC),
+            genai_request_timestamp=now,
         )
     except LookupError:
         return _unknown(
@@ -225,6 +241,58 @@ def _by_list(target: Target, usage: Usage) -> Cost:
     return Cost(
         usd=float(found.total_price), basis="price list", source=f"{release}: {found.model.id}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """Rates of the price list that hold for every call of fewer tokens than its first tier's."""
+
+    rates: _Rates
+    below_tokens: float
+    source: str
+
+    def price(self, usage: Usage) -> float | None:
+        """The price of a call; None where these rates do not say."""
+        prompt, output = usage.prompt_tokens or 0, usage.output_tokens or 0
+        cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+        fresh = prompt - cached - written
+        if fresh < 0 or output < 0 or prompt + output >= self.below_tokens:
+            return None
+        if (cached and self.rates.cached is None) or (written and self.rates.cache_write is None):
+            return None
+        return _rated(self.rates, fresh, cached, written, output)
+
+
+@lru_cache(maxsize=256)
+def _flat(provider: ProviderName, model: str, hour: datetime) -> _Flat | None:
+    """A model's rates in an hour: the library takes longer to price a call than a call may cost.
+
+    None where the library has no price, or one that is not simply so much a token.
+    """
+    from genai_prices import Usage as Counts
+    from genai_prices import calc_price
+    from genai_prices.types import TieredPrices
+
+    try:
+        found = calc_price(
+            Counts(input_tokens=1, output_tokens=1),
+            model,
+            provider_id=_VENDORS[provider],
+            genai_request_timestamp=hour,
+        )
+    except (LookupError, ValueError):
+        return None
+    below = math.inf
+    rates: dict[str, float | None] = {}
+    for name, field in _FIELDS.items():
+        price = getattr(found.model_price, field, None)
+        if isinstance(price, TieredPrices):
+            below = min([below, *(tier.start for tier in price.tiers)])
+            price = price.base
+        rates[name] = None if price is None else float(price)
+    if rates["input"] is None or rates["output"] is None:
+        return None
+    return _Flat(_Rates.model_validate(rates), below, f"{_release()}: {found.model.id}")
 
 
 @cache

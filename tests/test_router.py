@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -439,7 +439,9 @@ def test_a_target_that_cannot_honour_what_is_asked_is_passed_over():
 
 
 @pytest.mark.parametrize("way", [ask, stream], ids=["ask", "stream"])
-def test_a_fallback_that_privacy_forbids_is_not_started_however_slow_the_primary_is(pair: Pair, way):
+def test_a_fallback_that_privacy_forbids_is_not_started_however_slow_the_primary_is(
+    pair: Pair, way
+):
     private = CallContext(privacy="local_only")
 
     async def go() -> Routed:
@@ -525,6 +527,29 @@ def test_a_live_chat_is_told_of_a_restart_between_the_two_answers(pair: Pair):
     assert (str(events[at].target), events[at].why) == (target("claude"), "cut_off")
     assert "".join(events[at + 1 : -1]) == TEXT
     assert events[-1].output == ANSWER
+
+
+def test_a_chat_that_is_left_at_a_restart_leaves_the_next_call_to_try_the_target():
+    now = [0.0]
+    local, cloud = Script("llamacpp", fails("backend")), Script("claude", fails("backend"))
+
+    async def go() -> Routed:
+        async with ProviderPool(lambda name: local if name == "llamacpp" else cloud) as pool:
+            made = router_for(
+                profile("llamacpp:a", "claude:b"),
+                pool,
+                retry_s=0,
+                breaker=lambda: Breaker(failures=1, clock=lambda: now[0]),
+            )
+            with pytest.raises(NoAnswerError):
+                await ask(made)
+            now[0] = 31.0
+            async with aclosing(made.stream("alignment", QUESTION)) as events:
+                assert isinstance(await anext(events), Restarted)
+            cloud._script = healthy
+            return await ask(made)
+
+    assert str(asyncio.run(go()).target) == "claude:b"
 
 
 def test_an_answer_says_what_it_cost_why_and_how_long_each_try_took():

@@ -125,9 +125,9 @@ class Router:
         """
         request, walk = self._begin(agent, inputs, context)
         while (turn := await walk.next()) is not None:
-            if walk.failure is not None:
-                yield Restarted(turn.target, walk.failure)
             try:
+                if walk.failure is not None:
+                    yield Restarted(turn.target, walk.failure)
                 with model_call_span(turn.target, agent) as call:
                     completion: Completion | None = None
                     pieces = self._calls.chunks(request, turn, walk.decision.task.privacy, context)

@@ -79,7 +79,7 @@ ELSEWHERE = "ollama.elsewhere.example"
 """A host that is not this machine by its name; its address is the test server's."""
 
 FAULTS: tuple[Fault | None, ...] = (
-    *(None, None, None, None),
+    *([None] * 12),
     *(Fault(status=status, body=b"{}") for status in (307, 401, 404, 429, 500, 503, 529)),
     Fault(
         status=307, headers={"location": f"http://{ELSEWHERE}/", "content-length": "0"}, body=b""
@@ -231,18 +231,18 @@ EXAMPLE = st.builds(
     agent=st.sampled_from(("alignment", "pathologist")),
     primary=st.sampled_from(TARGETS),
     fallback=st.none() | st.sampled_from(TARGETS),
-    own=st.sampled_from(("local_only", "deidentified", "open", "open")),
+    own=st.sampled_from(("local_only", "deidentified", "deidentified", "open", "open")),
     data=st.sampled_from((None, None, "local_only", "deidentified", "open", "open")),
     ollama_elsewhere=st.booleans(),
     elsewhere_by_environment=st.booleans(),
     forced=_PROVIDERS,
     forced_fallback=_PROVIDERS,
     auto_fallback=st.booleans(),
-    pieces=st.lists(st.sampled_from(WRITTEN), max_size=5).map(tuple),
-    known=st.booleans(),
+    pieces=st.lists(st.sampled_from(WRITTEN), min_size=1, max_size=6).map(tuple),
+    known=st.sampled_from((True, True, True, False)),
     faults=st.tuples(*[st.sampled_from(FAULTS)] * 4),
     guard=st.sampled_from(
-        ("whole", "whole", "whole", "blind", "raises", "nonsense", "missing", "case", "check")
+        ("whole", "whole", "blind", "raises", "nonsense", "missing", "case", "check")
     ),
     streamed=st.booleans(),
 )

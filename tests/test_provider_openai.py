@@ -74,6 +74,35 @@ def body_of(server: OpenAIServer) -> dict[str, Any]:
     return body
 
 
+# --- the test server itself --------------------------------------------------------------------
+
+GOOD: dict[str, Any] = {"model": LUNA, "messages": [{"role": "user", "content": "?"}]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_ctx": 9},
+        {"max_tokens": 9},
+        {"temperature": 0},
+        {"reasoning_effort": "enormous"},
+        {"model": "gpt-5", "reasoning_effort": "none"},
+        {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "strict": True, "schema": SCHEMA},
+            }
+        },
+    ],
+)
+def test_the_test_server_refuses_what_the_api_refuses(
+    server: OpenAIServer, wrong: dict[str, Any]
+) -> None:
+    assert server.what_is_wrong(GOOD) is None
+    assert server.what_is_wrong({**GOOD, **wrong})
+
+
 # --- answers -----------------------------------------------------------------------------------
 
 
@@ -391,6 +420,7 @@ def test_a_reason_that_no_request_of_ours_has_is_no_answer(
     "body",
     [
         b"[]",
+        b"[" * 100_000,
         b'"text"',
         b"{}",
         b'{"choices": []}',
@@ -398,9 +428,7 @@ def test_a_reason_that_no_request_of_ours_has_is_no_answer(
         b'{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}',
     ],
 )
-def test_a_body_or_a_chunk_of_the_wrong_shape_is_malformed(
-    server: OpenAIServer, body: bytes
-) -> None:
+def test_a_body_of_the_wrong_shape_is_malformed(server: OpenAIServer, body: bytes) -> None:
     server.fault = Fault(status=200, body=body)
     assert failure(server, complete, request(LUNA)).kind == "malformed"
 

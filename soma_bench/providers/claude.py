@@ -6,9 +6,10 @@ one cap for thoughts and answer; it gets the budget, or the level's allowance, o
 answer's ``max_tokens``.
 
 Sampling: models up to the 4.6 generation take ``temperature`` and ``top_p``, by the API's version
-of 2023, one of the two at a time (``top_p`` where it is given) and neither while they think. Later
-models sample as they do, and none takes a seed: what a model does not take is not sent, so that
-one sweep can hold for all its targets, and greedy decoding is no promise of this provider.
+of 2023, one of the two at a time (``top_p`` where it is given), a temperature of at most 1, and
+neither while they think. Later models sample as they do, none takes a seed, and the context window
+is the model's own: what a model does not take is not sent, so that one sweep can hold for all its
+targets, and greedy decoding is no promise of this provider.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from soma_bench.types import (
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
-_ERRORS = (anthropic.AnthropicError, httpx2.HTTPError, ValueError)
+_ERRORS = (anthropic.AnthropicError, httpx2.HTTPError, ValueError, RecursionError)
 """What the SDK lets through: its own errors, those of a connection that breaks while an answer is
 read, and those of JSON or UTF-8 that cannot be decoded."""
 
@@ -239,7 +240,12 @@ class Claude:
             page = await clock.wait_whole(
                 client.models.list(limit=1000, timeout=remote.timeout(limits))
             )
-            found = [str(info.id) for info in page.data if info.lifecycle != "retired"]
+            found = [
+                str(info.id)
+                for info in page.data
+                # Compatible servers, and older ones, do not speak of it.
+                if getattr(info, "lifecycle", None) != "retired"
+            ]
         except (AttributeError, TypeError):
             raise remote.malformed("claude") from None
         except _ERRORS as error:

@@ -4,7 +4,7 @@ OpenAI's own models are known by name (`soma_bench.providers.openai_models`). Th
 or, where the model can, ``off``; the API takes no budget. Its one cap for thoughts and answer gets
 the level's allowance on top of the answer's ``max_tokens``. Sampling parameters and the seed go to
 the models that take them, and are left out for the others, so that one sweep can hold for all its
-targets; greedy decoding is no promise of this provider.
+targets; greedy decoding is no promise of this provider, and the context window is the model's own.
 
 Any other name belongs to a compatible server (llama.cpp, vLLM, an MLX server), which is asked for
 its list of models once. What such a server spends thinking counts within ``max_tokens``, as long as
@@ -50,7 +50,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 _NO_KEY = "none"
 """What the SDK gets for a server on this machine that asks for no key."""
 
-_ERRORS = (openai.OpenAIError, httpx2.HTTPError, ValueError)
+_ERRORS = (openai.OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
 """What the SDK lets through: its own errors, and those of JSON or UTF-8 that cannot be decoded."""
 
 _BY_STATUS: Mapping[int, ProviderFailure] = {

@@ -541,6 +541,16 @@ def test_no_key_is_shown_whatever_fails(server: ClaudeServer, ask: Ask, status: 
     assert KEY not in repr(claude) + repr(vars(claude))
 
 
+@both
+def test_a_key_that_is_refused_is_not_shown(server: ClaudeServer, ask: Ask) -> None:
+    key = "sk-ant-another-canary-9876543210"
+    with no_key_shown(key) as caught:
+        with pytest.raises(ProviderError) as found:
+            run(provider(server.url, key=key), lambda p: ask(p, request(SONNET)))
+        caught.append(found.value)
+    assert found.value.kind == "bad_key"
+
+
 def test_a_key_that_cannot_be_a_header_is_not_shown() -> None:
     with pytest.raises(ProviderError) as found:
         run(

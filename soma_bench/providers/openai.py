@@ -132,7 +132,7 @@ class OpenAI:
             failure = self._failure(error, limits)
         else:
             return call.read(answer, clock)
-        raise await self._explained(failure, request.model) from None
+        raise await self._explained(failure, request.model)
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """Answer one request piece by piece; closing the iterator closes the connection."""
@@ -164,7 +164,7 @@ class OpenAI:
         finally:
             if opened is not None:
                 await opened.close()
-        raise await self._explained(failure, request.model) from None
+        raise await self._explained(failure, request.model)
 
     async def available(self) -> Availability:
         """The models that the backend lists."""
@@ -252,7 +252,9 @@ class OpenAI:
             failure = remote.malformed("openai")
         else:
             return listed
-        raise failure from None
+        # Outside of the block, so that no error of the SDK, which holds the request's headers, is
+        # in the failure's chain.
+        raise failure
 
     async def _explained(self, failure: ProviderError, model: str) -> ProviderError:
         """A failure, with the nearest names where it is that of a name."""

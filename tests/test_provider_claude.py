@@ -300,6 +300,21 @@ def test_a_broken_answer_is_never_a_whole_one(
     assert failure(server, ask, request(SONNET)).kind in kind.split("|")
 
 
+def test_a_stream_that_ends_anywhere_before_its_last_event_ended_early(
+    server: ClaudeServer,
+) -> None:
+    async def work(claude: Claude) -> list[str]:
+        kinds = []
+        for after in range(1, len(server.events(SONNET, []))):
+            server.fault = Fault(after=after, then="end")
+            with pytest.raises(ProviderError) as caught:
+                await stream(claude, request(SONNET))
+            kinds.append(caught.value.kind)
+        return kinds
+
+    assert run(provider(server.url), work) == ["ended_early"] * 8
+
+
 @both
 @pytest.mark.parametrize(
     ("status", "error", "words", "kind", "retryable"),

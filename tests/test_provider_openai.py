@@ -346,6 +346,20 @@ def test_a_broken_answer_is_never_a_whole_one(
     assert failure(server, ask, request(LUNA)).kind in kind.split("|")
 
 
+def test_a_stream_that_ends_anywhere_before_its_finish_ended_early(server: OpenAIServer) -> None:
+    async def work(openai: OpenAI) -> list[str]:
+        kinds = []
+        # The last three pieces are the finish, the usage and [DONE]: after the first the text is whole.
+        for after in range(1, len(server.chunks(LUNA, with_usage=True)) - 2):
+            server.fault = Fault(after=after, then="end")
+            with pytest.raises(ProviderError) as caught:
+                await stream(openai, request(LUNA))
+            kinds.append(caught.value.kind)
+        return kinds
+
+    assert run(provider(server.base_url), work) == ["ended_early"] * 4
+
+
 REFUSALS = [
     (400, None, "wrong", "bad_request", False),
     (400, "context_length_exceeded", "This model's maximum", "context_too_long", False),

@@ -101,7 +101,8 @@ def test_every_figure_of_a_target_by_hand(store):
     assert row.prompt_tokens == pytest.approx((100 + 120 + 140) / 3), "where it was counted"
     assert row.output_tokens == pytest.approx((30 + 20 + 160 + 30) / 4)
     assert row.thinking_tokens is None
-    assert row.cost_usd == 0
+    by_default = 145 * 4 / 3.6e6 * 0.13
+    assert row.cost_usd == pytest.approx(by_default), "watts x mean seconds x tariff"
     assert row.memory_bytes == 1_000_000
     assert not row.synthetic
     # QUESTION: 1 hit, said 2, true 1. APPROVAL: 1, 1, 1. INFO and REVISION: none.

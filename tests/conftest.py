@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from soma_bench.settings import models_dir
 
@@ -20,3 +23,12 @@ def embedded_models() -> Path:
     folder = models_dir()
     pull(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tracer_provider() -> Iterator[TracerProvider]:
+    """The process's OpenTelemetry SDK, which can be set once; tests add exporters of their own."""
+    provider = TracerProvider()
+    trace.set_tracer_provider(provider)
+    yield provider
+    provider.shutdown()

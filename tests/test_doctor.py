@@ -65,7 +65,12 @@ def provider(report: Report, name: str):
 def sweep_file(folder: Path, *targets: dict) -> Path:
     shutil.copy(SUITES / "alignment.jsonl", folder)
     path = folder / "sweep.yaml"
-    content = {"name": "s", "suites": {"alignment": "alignment.jsonl"}, "targets": list(targets)}
+    content = {
+        "name": "s",
+        "suites": {"alignment": "alignment.jsonl"},
+        "targets": list(targets),
+        "privacy": "open",
+    }
     path.write_text(json.dumps(content))  # JSON is YAML
     return path
 

@@ -31,6 +31,7 @@ from soma_bench.optimize.table import read_table
 from soma_bench.routing.constraints import Pipeline
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Provenance, load_profile, save_profile
+from soma_bench.sweeps.store import Store
 from soma_bench.types import AGENTS, AgentName
 
 OPEN: dict[AgentName, Any] = dict.fromkeys(AGENTS, "open")
@@ -487,7 +488,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         provenance=Provenance(run_ids=("run-1",)),
     )
     monkeypatch.setattr("soma_bench.cli.optimize.compare_run", lambda *_: comparison)
-    (tmp_path / "runs.db").touch()
+    Store(str(tmp_path / "runs.db"), create=True).close()
     monkeypatch.setenv("SOMA_BENCH_STORE", str(tmp_path / "runs.db"))
     monkeypatch.chdir(tmp_path)
 

@@ -229,7 +229,7 @@ def command(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
         (("show", "no-such"), "soma-bench models pull"),
         (("quantize", "Q8_0"), "soma-bench models pull"),
         (("quantize", "Q4_K_M"), "possible: F16"),
-        (("pull", "more"), "unexpected"),
+        (("pull", "more"), "only ollama:NAME"),
     ],
 )
 def test_commands_refuse_with_one_line_and_exit_code_2(tmp_path, arguments, expected):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -42,16 +42,12 @@ _READER = InMemoryMetricReader()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _sdk() -> Iterator[None]:
-    """An SDK can be set once a process; what others leave in it is cleared before each test."""
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(_EXPORTER))
-    trace.set_tracer_provider(provider)
+def _sdk(tracer_provider: TracerProvider) -> Iterator[None]:
+    tracer_provider.add_span_processor(SimpleSpanProcessor(_EXPORTER))
     meters = MeterProvider(metric_readers=[_READER])
     metrics.set_meter_provider(meters)
     yield
     meters.shutdown()
-    provider.shutdown()
 
 
 @pytest.fixture

@@ -64,16 +64,19 @@ class Plan:
 
 
 def load_suites(sweep: Sweep, folder: Path) -> tuple[Suite, ...]:
-    """The sweep's suites, cut to ``cases_per_agent``, in the order of the agents.
+    """The sweep's suites, cut to its split and ``cases_per_agent``, in the order of the agents.
 
     Raises:
-        ConfigError: a suite cannot be read, or is for another agent than the sweep says.
+        ConfigError: a suite cannot be read, is for another agent than the sweep says, or has no
+            case of the sweep's split.
     """
     suites = []
     for agent in (name for name in AGENTS if name in sweep.suites):
         suite = load_suite(folder / sweep.suites[agent])
         if suite.agent != agent:
             raise ConfigError(f"{suite.path}: holds cases of {suite.agent}, not of {agent}")
+        if sweep.split != "all":
+            suite = suite.part(sweep.split)
         suites.append(suite.take(sweep.cases_per_agent) if sweep.cases_per_agent else suite)
     return tuple(suites)
 

@@ -206,7 +206,7 @@ def take_look(
             )
         )
     staying = [j for j, standing in enumerate(standings) if standing.dropped_by is None]
-    regret = draws.regret(means, staying)
+    regret = draws.regret(means, staying, errors)
     stop: Stop | None = None
     if len(staying) == 1:
         stop = "one is left"
@@ -274,12 +274,24 @@ class _Draws:
         beaten = (self.means[:, others] - self.means[:, [j]]) / errors[others, j]
         return float((1 + (beaten.max(axis=1) >= t).sum()) / (self._rules.resamples + 1))
 
-    def regret(self, means: Floats, staying: Sequence[int]) -> float:
-        """Expected lead of whoever is best over the one that leads here."""
+    def regret(self, means: Floats, staying: Sequence[int], errors: Floats) -> float:
+        """Expected lead of whoever is best over the one that leads here.
+
+        Differences spread no less than ``errors`` say: equal scores on a few cases are no proof that
+        nothing is to be gained.
+        """
         if len(staying) == 1:
             return 0.0
+        leader = max(staying, key=lambda row: means[row])
+        gaps = self._centred[staying] - self._centred[leader]
+        seen = (gaps**2).sum(axis=1) / (self.n - 1) / self.n
+        unseen = np.sqrt(np.maximum(errors[staying, leader] ** 2 - seen, 0.0))
+        unseen[staying.index(leader)] = 0.0
+        rng = np.random.default_rng([self._rules.seed, self.n, 1])
         possible = means[staying] + self.means[:, staying]
-        return float((possible.max(axis=1) - possible[:, means[staying].argmax()]).mean())
+        possible += unseen * rng.standard_normal(possible.shape)
+        leads = possible - possible[:, [staying.index(leader)]]
+        return float(leads.max(axis=1).mean())
 
 
 def _verdict(

@@ -70,6 +70,22 @@ class GenerationOptions(Strict):
         return Options(**{**self.model_dump(), "seed": self.seed + repeat})
 
 
+class RaceOptions(Strict):
+    """How ``sweep --race`` drops targets; see `soma_bench.sweeps.racing`."""
+
+    alpha: Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False)] = 0.05
+    """Most probable loss of an agent's best target over its whole race."""
+    regret: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.01
+    """What does not matter: an agent's race is over when its leader is expected to be no further
+    than this from the best, and targets that close to the leader are ties. 0 goes on to the end."""
+    strict: bool = False
+    """Bonferroni alone, without the bootstrap: holds however few the cases are, and saves less."""
+    cases: Annotated[int, Field(ge=2, le=100_000)] = 60
+    """Most independent cases (clusters) that an agent's race goes to."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Decides the order of the cases and the bootstrap."""
+
+
 class Sweep(Strict):
     """A declared set of trials."""
 
@@ -84,6 +100,7 @@ class Sweep(Strict):
     targets: Annotated[list[TargetSet], Field(min_length=1, max_length=200)]
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     options: GenerationOptions = GenerationOptions()
+    race: RaceOptions = RaceOptions()
     warm_up: bool = False
     """Whether each local model answers a short greeting before its first trial, so that no trial has
     to load it. It is not needed for sound latencies: a trial that loaded its model says so and is

@@ -7,11 +7,11 @@ count, and `Samples.clean` is 0.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -19,11 +19,14 @@ from soma_bench.errors import ConfigError
 from soma_bench.files import first_problem
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Provenance
-from soma_bench.scoring import SCORER_BY_AGENT
+from soma_bench.scoring import SCORER_BY_AGENT, Answer
 from soma_bench.scoring.statistics import mean_interval, percentile
-from soma_bench.sweeps.scores import ScoredTrial, scored_trials
+from soma_bench.sweeps.scores import FailureKind, ScoredTrial, scored_trials
 from soma_bench.sweeps.store import RunRecord, Store
 from soma_bench.types import AGENTS, AgentName
+
+FAILURE_RATES = tuple(f"{kind}_rate" for kind in get_args(FailureKind))
+"""Names of the rates of failed answers by kind among a comparison's details."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,10 @@ class Comparison:
     evidence: tuple[Evidence, ...]
     """One row per agent and target, best quality first within an agent."""
     details: Mapping[tuple[AgentName, str], Mapping[str, float]]
-    """Figures beside the primary metric, by agent and target, such as ``macro_f1``."""
+    """Figures beside the primary metric, by agent and target, such as ``macro_f1``, and the rates
+    of failed answers: ``failure_rate`` and those of its kinds that occur."""
+    breakdowns: Mapping[tuple[AgentName, str], Mapping[str, Any]]
+    """Those figures by class, by agent and target; JSON values by name."""
     samples: Mapping[tuple[AgentName, str], Samples]
     """What the latencies stand on, by agent and target."""
     provenance: Provenance
@@ -72,6 +78,7 @@ def compare_run(store: Store, run_id: str) -> Comparison:
         evidence = [_evidence(agent, target, group) for (agent, target), group in groups.items()]
     except ValidationError as error:
         raise ConfigError(f"run {run.id} is damaged: {first_problem(error)}") from error
+    answers = {key: [_answer(scored) for scored in group] for key, group in groups.items()}
     evidence.sort(key=lambda row: (AGENTS.index(row.agent), -row.quality, row.latency_p50_s))
     return Comparison(
         run=run,
@@ -79,14 +86,42 @@ def compare_run(store: Store, run_id: str) -> Comparison:
         finished=sum(len(group) for group in groups.values()),
         evidence=tuple(evidence),
         details={
-            (agent, target): SCORER_BY_AGENT[agent].summarize(
-                [(scored.score.parts, scored.case.reference) for scored in group]
-            )
+            (agent, target): {
+                **SCORER_BY_AGENT[agent].summarize(answers[agent, target]),
+                **_failure_rates(group),
+            }
             for (agent, target), group in groups.items()
+        },
+        breakdowns={
+            (agent, target): SCORER_BY_AGENT[agent].breakdown(given)
+            for (agent, target), given in answers.items()
         },
         samples={key: _samples(group) for key, group in groups.items()},
         provenance=_provenance(run, groups),
     )
+
+
+def headline_figures(comparison: Comparison, row: Evidence) -> dict[str, float]:
+    """Of a row's details those that fit a narrow table: its scorer's choice and failed answers."""
+    details = comparison.details[row.agent, row.target]
+    shown = (*SCORER_BY_AGENT[row.agent].headline, *FAILURE_RATES)
+    return {name: details[name] for name in shown if name in details}
+
+
+def _answer(scored: ScoredTrial) -> Answer:
+    case = scored.case
+    return Answer(
+        scored.score.parts, case.reference, case=case.id, cluster=case.cluster, tags=case.tags
+    )
+
+
+def _failure_rates(group: Sequence[ScoredTrial]) -> dict[str, float]:
+    """Share of answers that failed, and of each kind of failure that occurs."""
+    kinds = Counter(kind for scored in group if (kind := scored.failure_kind) is not None)
+    return {
+        "failure_rate": kinds.total() / len(group),
+        **{f"{kind}_rate": count / len(group) for kind, count in sorted(kinds.items())},
+    }
 
 
 def _evidence(agent: AgentName, target: str, group: Sequence[ScoredTrial]) -> Evidence:

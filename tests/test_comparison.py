@@ -106,7 +106,12 @@ def test_every_figure_of_a_target_by_hand(store):
     assert not row.synthetic
     # QUESTION: 1 hit, said 2, true 1. APPROVAL: 1, 1, 1. INFO and REVISION: none.
     expected = (2 / 3 + 1 + 0 + 0) / 4
-    assert comparison.details["alignment", "llamacpp:m"] == {"macro_f1": pytest.approx(expected)}
+    details = comparison.details["alignment", "llamacpp:m"]
+    assert details["macro_f1"] == pytest.approx(expected)
+    assert details["failure_rate"] == details["truncated_rate"] == 1 / 4
+    assert "refused_rate" not in details
+    taken_for = comparison.breakdowns["alignment", "llamacpp:m"]["confusion"]
+    assert taken_for["REVISION"] == {"unread": 1}
 
 
 def test_repeats_count_as_trials_and_share_a_case(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import click
@@ -14,7 +15,7 @@ from soma_bench.cli.output import (
     seconds,
     store_option,
 )
-from soma_bench.comparison import Comparison, Samples, compare_run
+from soma_bench.comparison import Comparison, Samples, compare_run, headline_figures
 from soma_bench.routing.evidence import Evidence
 from soma_bench.settings import store_location
 from soma_bench.sweeps.store import Store
@@ -49,7 +50,8 @@ def compare(run: str, store: str | None, as_json: bool) -> None:
     "mean" is the agent's primary metric with its 95 % bootstrap interval over cases; "unread" counts
     answers that did not parse, were cut off or were refused, each of which scores 0. "cold" counts
     trials that loaded the model and "busy" those beside which other processes took much of the CPU:
-    p50 and p95 are over the other trials, or over all where there are none.
+    p50 and p95 are over the other trials, or over all where there are none. "beside it" shows some
+    figures of the agent and the rates of failed answers by kind; --json has all of them.
     """
     with Store(store_location(store)) as opened:
         comparison = compare_run(opened, run)
@@ -68,6 +70,10 @@ def compare(run: str, store: str | None, as_json: bool) -> None:
                     {"agent": agent, "target": target, **figures}
                     for (agent, target), figures in comparison.details.items()
                 ],
+                "breakdowns": [
+                    {"agent": agent, "target": target, **figures}
+                    for (agent, target), figures in comparison.breakdowns.items()
+                ],
                 "provenance": comparison.provenance.model_dump(mode="json"),
             }
         )
@@ -82,9 +88,7 @@ def _print(comparison: Comparison) -> None:
         if rows:
             cells = [
                 _cells(
-                    row,
-                    comparison.details[agent, row.target],
-                    comparison.samples[agent, row.target],
+                    row, headline_figures(comparison, row), comparison.samples[agent, row.target]
                 )
                 for row in rows
             ]
@@ -96,9 +100,8 @@ def _print(comparison: Comparison) -> None:
         click.echo("* synthetic weights: derived for tests, no evidence about a deployable model")
 
 
-def _cells(row: Evidence, details: object, samples: Samples) -> list[str]:
+def _cells(row: Evidence, figures: Mapping[str, float], samples: Samples) -> list[str]:
     memory = "?" if row.memory_bytes is None else f"{row.memory_bytes / (1 << 20):.0f} MiB"
-    figures = details if isinstance(details, dict) else {}
     return [
         row.target + (" *" if row.synthetic else ""),
         str(row.n),

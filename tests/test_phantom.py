@@ -187,7 +187,7 @@ DRAWN = [33, 90, 15, 51, 31, 20]
 
 
 def test_picture_is_a_png_that_a_model_can_be_sent():
-    wanted = PhantomPicture(window="lung", slice=piece(nodule()))
+    wanted = PhantomPicture(kind="phantom", window="lung", slice=piece(nodule()))
     image = phantom.picture(wanted)
     assert image.media_type == "image/png"
     with Pillow.open(io.BytesIO(image.data)) as opened:
@@ -242,7 +242,7 @@ def case(of: PhantomSlice) -> RadiologistCase:
             exam="Chest CT, one slice",
             regions=phantom.measured_regions(of),
             pixel_spacing_mm=of.pixel_spacing_mm,
-            image=PhantomPicture(window="lung", slice=of),
+            image=PhantomPicture(kind="phantom", window="lung", slice=of),
         ),
         reference=RadiologistReference(
             findings=phantom.expected_findings(of), technical_quality="good"
@@ -321,5 +321,5 @@ def test_spacing_that_is_not_the_images_is_refused():
             exam="Chest CT",
             regions=phantom.measured_regions(of),
             pixel_spacing_mm=0.9,
-            image=PhantomPicture(window="lung", slice=of),
+            image=PhantomPicture(kind="phantom", window="lung", slice=of),
         )

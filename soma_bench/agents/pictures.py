@@ -57,7 +57,7 @@ class PhantomSlice(Strict):
 class PhantomPicture(Strict):
     """A slice of a phantom as a picture, made when it is needed."""
 
-    kind: Literal["phantom"] = "phantom"
+    kind: Literal["phantom"]
     window: WindowName
     slice: PhantomSlice
 
@@ -65,7 +65,7 @@ class PhantomPicture(Strict):
 class PictureFile(Strict):
     """A PNG, JPEG or DICOM file."""
 
-    kind: Literal["file"] = "file"
+    kind: Literal["file"]
     path: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
     """From the folder of the suite."""
     window: WindowName | None = None

@@ -18,6 +18,7 @@ from soma_bench.errors import SomaError
 _COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("soma_bench.cli.doctor:doctor", "Look at this machine and say what can run on it."),
     "models": ("soma_bench.cli.models:models", "List, fetch and derive local models."),
+    "cases": ("soma_bench.cli.cases:cases", "Make suites by seed; import them from files."),
     "sweep": ("soma_bench.cli.sweep:sweep", "Run a declared set of trials; resumes by itself."),
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),

@@ -81,7 +81,8 @@ def draw_body(canvas: Canvas, level: Level) -> None:
     ):
         canvas.fill(partial(ellipse, centre=middle, a=a, b=b), value)
     for side in SIDES:
-        canvas.fill(partial(lung, level=level, side=side), LUNG)
+        around = Point(SIGN[side] * plan.lung_x, 0), max(plan.lung_a, plan.lung_b)
+        canvas.fill(partial(lung, level=level, side=side), LUNG, around)
     cx, cy, a, b = plan.middle
     _oval(canvas, Point(cx, cy), a - 2, b - 2, BLOOD)
     _oval(canvas, _AORTA, 12, 12, BLOOD)
@@ -152,7 +153,8 @@ class Vessel:
     @property
     def around(self) -> tuple[Point, float]:
         """A centre, and how far the vessel reaches from it."""
-        return self.start, math.dist(astuple(self.start), astuple(self.end)) + self.first
+        middle = Point((self.start.x + self.end.x) / 2, (self.start.y + self.end.y) / 2)
+        return middle, math.dist(astuple(self.start), astuple(self.end)) / 2 + self.first
 
     def distance_mm(self, place: Point) -> float:
         """From a place to the vessel."""

@@ -39,7 +39,7 @@ _SAME = (
     ("squamous cell lung cancer", "squamous cell cancer", "epidermoid cancer"),
     ("lung adenocarcinoma", "adenocarcinoma"),
     ("lung cancer", "bronchogenic cancer", "bronchial cancer"),
-    ("lung metastasis", "metastasis", "secondary lung cancer", "metastasis to lung"),
+    ("lung metastasis", "metastasis", "metastatic lung disease", "metastatic disease"),
     ("lung tuberculosis", "tuberculosis", "tb", "lung tb"),
     ("solitary lung nodule", "lung nodule", "spn", "coin lesion"),
     ("lung embolism", "pe"),

@@ -138,11 +138,11 @@ def _designs(pairs: Sequence[tuple[AgentName, str, Paired]]) -> list[Design]:
     for agent, _, paired in pairs:
         by_agent[agent].append(paired)
     designs = []
-    for agent, paired in by_agent.items():
-        spreads = [one.sd for one in paired if one.sd]
+    for agent, rivals in by_agent.items():
+        spreads = [rival.sd for rival in rivals if rival.sd]
         if not spreads:
             continue
-        sd, cases = median(spreads), round(median(one.cases for one in paired))
+        sd, cases = median(spreads), round(median(rival.cases for rival in rivals))
         designs.append(
             Design(
                 agent=agent,

@@ -6,15 +6,19 @@ import asyncio
 import dataclasses
 import json
 import math
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
 from scripted import ScriptedProvider, completion
 from soma_bench.cases.suite import load_suite
+from soma_bench.cli.compare import compare
+from soma_bench.comparison import compare_run
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.sweeps.race_run import RaceOutcome, run_race
@@ -325,6 +329,49 @@ def test_of_ties_the_cheapest_then_the_fastest_is_chosen(store, suite):
     (alignment,) = asyncio.run(go()).races
     assert alignment.confidence_set == ("llamacpp:slow", "llamacpp:fast")
     assert alignment.chosen == "llamacpp:fast"
+
+
+def test_the_chosen_is_quoted_by_held_out_cases_and_the_others_by_those_they_raced_on(store, suite):
+    outcome = run(store, suite, Script(suite))
+    comparison = compare_run(store, outcome.run_id)
+    rows = {row.target: row for row in comparison.evidence}
+    assert (rows["llamacpp:good"].selection, rows["llamacpp:good"].cases) == ("held_out", 10)
+    assert {rows[f"llamacpp:{m}"].selection for m in ("fair", "poor", "none")} == {"same cases"}
+    assert rows["llamacpp:none"].cases in (8, 9)
+    assert comparison.looks["alignment"] == list(outcome.races[0].looks)
+    assert comparison.against_best == {}, "p-values that do not know of the looks"
+    assert (comparison.finished, comparison.planned) == (outcome.measured, 160)
+
+
+def test_after_a_race_the_table_says_who_may_be_the_best(store, suite):
+    outcome = run(store, suite, Script(suite))
+    shown = CliRunner().invoke(compare, [outcome.run_id, "--store", store.location])
+    assert shown.exit_code == 0
+    assert "chosen, held-out cases" in shown.output
+    assert "dropped at 8" in shown.output
+    assert "of 4 may be the best" in shown.output
+    told = json.loads(
+        CliRunner().invoke(compare, [outcome.run_id, "--store", store.location, "--json"]).output
+    )
+    assert len(told["looks"]) == len(outcome.races[0].looks)
+
+
+def test_a_store_from_before_there_were_races_is_still_read(store, suite):
+    outcome = run(store, suite, Script(suite))
+    with sqlite3.connect(store.location) as connection:
+        connection.execute("DROP TABLE looks")
+    connection.close()
+    with Store(store.location) as older:
+        assert older.looks(outcome.run_id) == {}
+        assert compare_run(older, outcome.run_id).looks == {}
+    assert run_again_keeps_looks(store.location, suite) == outcome.races
+
+
+def run_again_keeps_looks(location: str, suite: Path):
+    with Store(location, create=True) as opened:
+        outcome = run(opened, suite, Script(suite))
+        assert tuple(opened.looks(outcome.run_id)["alignment"]) == outcome.races[0].looks
+        return outcome.races
 
 
 def test_a_suite_with_nothing_but_held_out_cases_is_refused(store, suite, tmp_path):

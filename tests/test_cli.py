@@ -41,7 +41,10 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
     return True
 
 
-COMMANDS = ["doctor", "models", "sweep", "score", "compare", "optimize", "profile", "export", "run"]
+COMMANDS = [
+    *("doctor", "models", "sweep", "score", "compare", "optimize", "profile", "export", "judge"),
+    "run",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

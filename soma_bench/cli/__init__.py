@@ -23,8 +23,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
+    "confirm": ("soma_bench.cli.confirm:confirm", "Measure whole analyses on a profile's targets."),
     "profile": ("soma_bench.cli.profile:profile", "Validate, show and compare profiles."),
     "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
+    "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }
 

@@ -27,7 +27,6 @@ from soma_bench.scoring.judged import JudgedFigure, judged_mean
 from soma_bench.scoring.labels import Identifier, Label, load_rows
 from soma_bench.types import Target
 
-
 _TRIES = 3
 _LONGEST_WAIT_S = 60.0
 

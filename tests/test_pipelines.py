@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from scripted import completion
+from routing_examples import profile_content
+from scripted import ScriptedProvider, completion
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.agents.alignment import AlignmentOutput
 from soma_bench.agents.qc_reviewer import QCReviewerOutput
@@ -17,10 +20,12 @@ from soma_bench.cases.generate import SEED, suite_text
 from soma_bench.cases.generate.pipeline import generate
 from soma_bench.cases.generate.reports import findings_text
 from soma_bench.cases.pipeline import PipelineCase, load_pipeline_cases
+from soma_bench.cli.confirm import confirm
 from soma_bench.errors import AnswerError, ConfigError, PrivacyError
+from soma_bench.providers.pool import ProviderPool
 from soma_bench.routing.router import Routed
 from soma_bench.sweeps.pipelines import PipelineMeasure, measure_pipeline
-from soma_bench.types import Target
+from soma_bench.types import AGENTS, Target
 
 SUITE = Path(__file__).parent.parent / "data" / "suites" / "pipeline-generated.jsonl"
 CASES = load_pipeline_cases(SUITE)[:6]
@@ -171,11 +176,60 @@ def test_a_breach_of_privacy_ends_it():
         asyncio.run(measure_pipeline(CASES, ask))
 
 
+# The command.
+
+
+@pytest.fixture
+def profile_file(tmp_path, monkeypatch) -> Path:
+    """A profile all of whose targets answer as their agents' first worked example does."""
+
+    def example_answer(request):
+        agent = next(a for a in AGENT_BY_NAME.values() if a.system == request.messages[0].content)
+        return agent.write(agent.examples[0][1])
+
+    def pool() -> ProviderPool:
+        return ProviderPool(lambda _: ScriptedProvider(example_answer))
+
+    monkeypatch.setattr("soma_bench.cli.confirm.ProviderPool", pool)
+    route = {"primary": "llamacpp:a", "fallback": None, "privacy": "local_only", "reason": ""}
+    content = profile_content(
+        providers={"llamacpp": {"enabled": True}},
+        models={},
+        routing={agent: dict(route) for agent in AGENTS},
+    )
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_confirm_measures_the_held_out_analyses_and_says_what_each_stage_lost(profile_file):
+    arguments = [str(profile_file), "--suite", str(SUITE), "--both-orders", "--json"]
+    told = CliRunner().invoke(confirm, arguments)
+    assert told.exit_code == 0, told.output
+    result = json.loads(told.stdout)
+    held_out = {c.id for c in load_pipeline_cases(SUITE) if c.split == "held_out"}
+    assert {row["case"] for row in result["scores"]} == held_out
+    assert {row["order"] for row in result["times"]} == {"sequential", "parallel"}
+    compared = {(row["agent"], row["of"], row["against"]) for row in result["differences"]}
+    assert ("report_writer", "sequential", "true") in compared
+    assert ("pathologist", "parallel", "sequential") in compared
+
+
+def test_confirm_prints_a_row_for_each_stage(profile_file):
+    told = CliRunner().invoke(confirm, [str(profile_file), "--suite", str(SUITE), "--cases", "2"])
+    assert told.exit_code == 0, told.output
+    assert "2 of 2 ended with a report" in told.output
+    assert all(agent in told.output for agent in ("radiologist", "pathologist", "report_writer"))
+
+
 @pytest.mark.parametrize(
     ("change", "place"),
     [
         (lambda lines: [lines[0], lines[0]], r":2: id: .*earlier line"),
-        (lambda lines: [lines[0].replace('"message"', '"massage"')], r":1: input.message: field required"),
+        (
+            lambda lines: [lines[0].replace('"message"', '"massage"')],
+            r":1: input.message: field required",
+        ),
         (lambda lines: ["{"], r":1"),
     ],
 )

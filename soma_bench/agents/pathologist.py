@@ -38,7 +38,7 @@ class PathologistInput(Strict):
     """The radiologist's findings, empty when there are none; None when nobody has read the
     segmentation yet and its regions stand for them."""
     regions: Annotated[tuple[Region, ...], Field(max_length=20)] = ()
-    context: Annotated[str, Field(min_length=1, max_length=1000)]
+    context: Annotated[str, Field(min_length=1, max_length=8000)]
     """Age, history, complaints, laboratory results."""
 
     @model_validator(mode="after")

@@ -22,10 +22,8 @@ class PathologistReference(Strict):
         Field(min_length=1, max_length=20),
     ]
     """Names that mean it, the usual one first."""
-    icd10: Annotated[
-        tuple[Annotated[str, Field(pattern=ICD10_FORM)], ...], Field(min_length=1, max_length=8)
-    ]
-    """ICD-10-CM codes that are right for it, the best first."""
+    icd10: Annotated[tuple[Annotated[str, Field(pattern=ICD10_FORM)], ...], Field(max_length=8)]
+    """ICD-10-CM codes that are right for it, the best first; empty where none is known."""
 
 
 class PathologistCase(Case):

@@ -25,6 +25,8 @@ DefectKind = Literal[
     "follow_up_mismatch",
     "placeholder_left",
     "term_wrong",
+    "number_changed",
+    "clinical_error",
 ]
 
 

@@ -29,7 +29,7 @@ def score(output: PathologistOutput, reference: PathologistReference) -> Score:
 
     A match is half the name (one of the reference's, apart from case, synonyms, qualifiers and
     places) and half the ICD-10-CM code (1 for a right code, 1/2 for its category of three
-    characters).
+    characters). Where the reference knows no code, the name is all.
     """
     diagnoses: tuple[Diagnosis | Differential, ...] = (output.primary, *output.differentials)
     named = [(diagnosis.name, diagnosis.icd10) for diagnosis in diagnoses]
@@ -89,6 +89,8 @@ def breakdown(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _match(name: str, code: str, reference: PathologistReference) -> float:
+    if not reference.icd10:
+        return float(_same_name(name, reference))
     return (_same_name(name, reference) + _code_credit(code, reference)) / 2
 
 

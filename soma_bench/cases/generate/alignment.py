@@ -226,7 +226,10 @@ _CELLS: tuple[Cell, ...] = (
         "self",
         (
             ("Looks good, you can release it.", "Fine with me. Release it."),
-            ("I stand by this report and will sign it.", "Agreed; I put my signature to the report."),
+            (
+                "I stand by this report and will sign it.",
+                "Agreed; I put my signature to the report.",
+            ),
             ("No changes from my side.", "I have nothing to change."),
             ("Perfect, send it to the ward.", "Excellent. It can go to the ward."),
             ("Approved as it stands.", "I approve it the way it is."),

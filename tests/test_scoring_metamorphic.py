@@ -16,6 +16,7 @@ from soma_bench.agents.qc_reviewer import Issue, QCReviewerOutput
 from soma_bench.agents.radiologist import Finding, RadiologistOutput
 from soma_bench.agents.report_writer import read_report
 from soma_bench.cases.alignment import AlignmentReference
+from soma_bench.cases.report_writer import ReportFact, ReportWriterReference
 from soma_bench.cases.suite import load_suite
 from soma_bench.errors import AnswerError
 from soma_bench.scoring import SCORER_BY_AGENT, Answer
@@ -405,6 +406,40 @@ def test_rouge_is_shown_and_never_ranked_on_because_it_hardly_sees_a_wrong_side(
     assert wrong.primary <= 0.5 < right.primary
     assert rouge_l("a b c d", "a c d e") == pytest.approx(2 * 3 / 8)
     assert rouge_l("", "a") == rouge_l("a", "") == 0
+
+
+OF_FINDINGS = {
+    *("side_swapped", "size_changed", "unit_changed", "location_changed", "placeholder_left"),
+    *("finding_omitted", "finding_invented", "finding_negated"),
+}
+
+
+@pytest.mark.parametrize("suite", ["qc_reviewer", "qc_reviewer-generated"])
+def test_facts_read_from_reviewed_reports_tell_wrong_ones_from_clean_and_reworded_ones(suite):
+    """Reports of other authors than this scorer's: every defect of a finding, no clean report."""
+    for case in load_suite(SUITES / f"{suite}.jsonl").cases:
+        defect = case.reference.defect
+        if not case.input.findings or (defect is not None and defect.kind not in OF_FINDINGS):
+            continue
+        reference = ReportWriterReference(
+            sections=("Findings", "Impression"),
+            facts=tuple(
+                ReportFact(
+                    kind=f.kind,
+                    structure=f.location,
+                    laterality=f.laterality,
+                    size_mm=f.size_mm,
+                    characteristics=f.characteristics,
+                )
+                for f in case.input.findings
+            ),
+            diagnosis=case.input.diagnosis.primary.name,
+        )
+        parts = (
+            SCORER_BY_AGENT["report_writer"].score(read_report(case.input.report), reference).parts
+        )
+        wrong = sum(parts[name] for name in ("contradicted", "invented", "omitted", "placeholders"))
+        assert (wrong > 0) == (defect is not None), case.id
 
 
 # QCReviewer.

@@ -1,7 +1,6 @@
-"""The size steps at which management of a lung nodule changes, as an own table of numbers.
+"""The size steps at which management of a lung nodule changes, from the table of rules.
 
-The numbers are those of Lung-RADS v2022 at baseline; its text is not repeated. The radiologist's
-scorer asks one question of them: do two sizes lead to the same next step?
+The radiologist's scorer asks one question of them: do two sizes lead to the same next step?
 """
 
 from __future__ import annotations
@@ -9,15 +8,22 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 
+from soma_bench.cases.rules import (
+    GROUND_GLASS_MM,
+    PART_SOLID_CORE_MM,
+    PART_SOLID_WHOLE_MM,
+    SOLID_MM,
+)
+
 STEPS_MM: Mapping[str, tuple[float, ...]] = {
-    "solid": (6, 8, 15),
-    "part-solid": (6, 8),
-    "ground-glass": (30,),
+    "solid": tuple(sorted(least for least, _ in SOLID_MM if least)),
+    "part-solid": (PART_SOLID_WHOLE_MM, PART_SOLID_CORE_MM[0][0]),
+    "ground-glass": (GROUND_GLASS_MM,),
 }
 """Diameters, to one decimal in mm, from which the next higher category holds.
 
-Part-solid nodules are graded by their solid part too, which no answer states: the whole diameter's step
-at 6 mm is exact, and 8 mm is where the solid part can first reach the highest category.
+Part-solid nodules are graded by their solid part too, which no answer states: the whole diameter's
+first step is exact, and the second is where the solid part can first reach the highest category.
 """
 
 NODULES = frozenset({"nodule", "mass"})

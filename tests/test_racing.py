@@ -18,6 +18,7 @@ from scipy import stats
 from scripted import ScriptedProvider, completion
 from soma_bench.cases.suite import load_suite
 from soma_bench.cli.compare import compare
+from soma_bench.cli.sweep import sweep
 from soma_bench.comparison import compare_run
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.pool import ProviderPool
@@ -216,7 +217,7 @@ class Script:
 
 
 def run(store: Store, suite: Path, script: Script, **race_options) -> RaceOutcome:
-    sweep = sweep_from(
+    declared = sweep_from(
         {
             "name": "test",
             "suites": {"alignment": str(suite)},
@@ -228,7 +229,7 @@ def run(store: Store, suite: Path, script: Script, **race_options) -> RaceOutcom
 
     async def go() -> RaceOutcome:
         async with ProviderPool(lambda _: ScriptedProvider(script)) as pool:
-            plan = await plan_sweep(sweep, Path(), pool, store)
+            plan = await plan_sweep(declared, Path(), pool, store)
             return await run_race(plan, store, pool)
 
     return asyncio.run(go())
@@ -288,11 +289,11 @@ def test_a_missing_answer_pauses_the_look_and_the_next_execution_goes_on(store, 
 def test_a_plain_sweep_of_the_same_plan_leaves_nothing_to_ask(store, suite):
     raced = run(store, suite, Script(suite))
     script = Script(suite)
-    sweep = sweep_from(store.find_run(raced.run_id).sweep, "stored")
+    declared = sweep_from(store.find_run(raced.run_id).sweep, "stored")
 
     async def go() -> None:
         async with ProviderPool(lambda _: ScriptedProvider(script)) as pool:
-            plan = await plan_sweep(sweep, Path(), pool, store)
+            plan = await plan_sweep(declared, Path(), pool, store)
             await run_plan(plan, store, pool)
 
     asyncio.run(go())
@@ -312,7 +313,7 @@ def test_of_ties_the_cheapest_then_the_fastest_is_chosen(store, suite):
         seconds = 5.0 if request.model == "slow" else 1.0
         return dataclasses.replace(completion(text), timings=Timings(total_s=seconds))
 
-    sweep = sweep_from(
+    declared = sweep_from(
         {
             "name": "ties",
             "suites": {"alignment": str(suite)},
@@ -323,7 +324,7 @@ def test_of_ties_the_cheapest_then_the_fastest_is_chosen(store, suite):
 
     async def go() -> RaceOutcome:
         async with ProviderPool(lambda _: ScriptedProvider(answer)) as pool:
-            plan = await plan_sweep(sweep, Path(), pool, store)
+            plan = await plan_sweep(declared, Path(), pool, store)
             return await run_race(plan, store, pool)
 
     (alignment,) = asyncio.run(go()).races
@@ -379,3 +380,46 @@ def test_a_suite_with_nothing_but_held_out_cases_is_refused(store, suite, tmp_pa
     suite.write_text("\n".join(lines) + "\n")
     with pytest.raises(ConfigError, match="run the sweep without --race"):
         run(store, suite, Script(suite))
+
+
+# The command.
+
+
+@pytest.fixture
+def sweep_file(suite, monkeypatch) -> Path:
+    """A sweep of the scripted models, whose broken trials are ``Script.fails``."""
+    script = Script(suite)
+    monkeypatch.setattr(
+        "soma_bench.sweeps.execute.ProviderPool",
+        lambda: ProviderPool(lambda _: ScriptedProvider(script)),
+    )
+    targets = "".join(f"  - {{provider: llamacpp, model: {model}}}\n" for model in SHARES)
+    path = suite.parent / "sweep.yaml"
+    path.write_text(f"name: raced\nsuites: {{alignment: {suite}}}\ntargets:\n{targets}")
+    return path
+
+
+def test_the_command_says_whom_it_chose_and_what_it_saved(sweep_file):
+    store = str(sweep_file.parent / "raced.db")
+    told = CliRunner().invoke(sweep, [str(sweep_file), "--race", "--store", store])
+    assert told.exit_code == 0, told.output
+    assert "llamacpp:good" in told.output
+    assert "without a race the same cases take 120" in told.output
+    again = CliRunner().invoke(sweep, [str(sweep_file), "--race", "--store", store, "--json"])
+    result = json.loads(again.stdout)
+    assert (result["called"], result["races"][0]["chosen"]) == (0, "llamacpp:good")
+    strict = CliRunner().invoke(
+        sweep, [str(sweep_file), "--race", "--strict", "--store", store, "--json"]
+    )
+    rules = json.loads(strict.stdout)["races"][0]["looks"][0]["rules"]
+    assert rules["strict"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--strict"], "give --race too"), (["--race", "--dry-run"], "depends on what it finds")],
+)
+def test_options_that_do_not_go_together_are_refused(sweep_file, options, words):
+    told = CliRunner().invoke(sweep, [str(sweep_file), *options])
+    assert told.exit_code == 2
+    assert words in told.output

@@ -49,7 +49,7 @@ _COLUMNS = [
 def compare(run: str, store: str | None, as_json: bool) -> None:
     """Compare the targets of RUN (a run's id, a sweep's name, or "latest"), agent by agent.
 
-    "mean" is the agent's primary metric with its 95 % bootstrap interval over cases; "unread" counts
+    "mean" is the agent's primary metric with its 95 % interval over cases; "unread" counts
     answers that did not parse, were cut off or were refused, each of which scores 0. "cold" counts
     trials that loaded the model and "busy" those beside which other processes took much of the CPU:
     p50 and p95 are over the other trials, or over all where there are none. "beside it" shows some

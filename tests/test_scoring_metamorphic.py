@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
+from typing import get_args
 
 import pytest
 
@@ -18,14 +20,16 @@ from soma_bench.agents.report_writer import read_report
 from soma_bench.cases.alignment import AlignmentReference
 from soma_bench.cases.report_writer import ReportFact, ReportWriterReference
 from soma_bench.cases.suite import load_suite
-from soma_bench.errors import AnswerError
+from soma_bench.errors import AnswerError, ConfigError
 from soma_bench.scoring import SCORER_BY_AGENT, Answer
 from soma_bench.scoring.alignment import COST, FAILED_COST, paraphrase_consistency
 from soma_bench.scoring.classification import auroc, calibration, matthews
+from soma_bench.scoring.extras import PACKAGES, Extra, likeness
 from soma_bench.scoring.icd10 import grade, is_listed
 from soma_bench.scoring.management import crosses_step
 from soma_bench.scoring.rouge import rouge_l
 from soma_bench.scoring.synonyms import bare_name
+from soma_bench.scoring.workup import follows_category
 from soma_bench.types import AGENTS
 
 SUITES = Path(__file__).parent.parent / "data" / "suites"
@@ -305,6 +309,64 @@ def test_listed_codes_are_told_from_well_formed_ones():
     assert not is_listed("C00-D49"), "a chapter is no code"
 
 
+@pytest.mark.parametrize(
+    ("category", "right", "wrong"),
+    [
+        (
+            "2",
+            ["Annual LDCT", "CT in 12 months", "Repeat CT in one year"],
+            ["CT in 3 months", "PET-CT"],
+        ),
+        (
+            "3",
+            ["LDCT in 6 months", "Chest CT, 6-month interval"],
+            ["CT in 6 weeks", "No CT in 6 months"],
+        ),
+        (
+            "4A",
+            ["CT in 3 months", "Low-dose CT in 12 weeks"],
+            ["CT in 3 years", "Annual CT", "Rest"],
+        ),
+        ("4B", ["PET-CT", "CT-guided biopsy", "Tissue sampling"], ["CT in 3 months", "No biopsy"]),
+    ],
+)
+def test_workup_follows_the_rules_of_its_category_or_not(category, right, wrong):
+    for step in right:
+        assert follows_category([step], category), step
+    for step in wrong:
+        assert not follows_category([step], category), step
+    assert not follows_category([], category)
+    assert not follows_category(["CT in 6 months", "Biopsy"], "3"), "too much is not right either"
+
+
+def test_management_is_scored_only_where_the_case_asks_for_it():
+    case = CASES["pathologist"][0]
+    scorer = SCORER_BY_AGENT["pathologist"]
+    asked = case.reference.model_copy(update={"management": "3"})
+    output = diagnosis(case)
+    answers = [
+        Answer(scorer.score(output.model_copy(update={"workup": steps}), asked).parts, asked)
+        for steps in (("LDCT in 6 months",), ("LDCT in 3 years",))
+    ]
+    assert scorer.summarize([*answers, Answer(None, asked)])["management_right"] == (
+        pytest.approx(1 / 3)
+    )
+    unasked = Answer(scorer.score(output, case.reference).parts, case.reference)
+    assert "management_right" not in scorer.summarize([unasked])
+
+
+def test_code_rates_are_over_the_cases_whose_code_is_known():
+    case = CASES["pathologist"][0]
+    scorer = SCORER_BY_AGENT["pathologist"]
+    uncoded = case.reference.model_copy(update={"icd10": ()})
+    score = scorer.score(diagnosis(case), uncoded)
+    assert score.primary == 1
+    known = Answer(scorer.score(diagnosis(case), case.reference).parts, case.reference)
+    figures = scorer.summarize([Answer(score.parts, uncoded), known])
+    assert figures["code_exact"] == figures["code_category"] == 1
+    assert "code_exact" not in scorer.summarize([Answer(score.parts, uncoded)])
+
+
 # ReportWriter.
 
 
@@ -470,6 +532,21 @@ def test_reviewer_without_a_fault_has_every_figure_at_1():
         Answer(PERFECT["qc_reviewer"](case), case.reference) for case in CASES["qc_reviewer"]
     ]
     assert set(scorer.summarize(answers).values()) == {1.0}
+
+
+# Measures with weights.
+
+
+@pytest.mark.parametrize("extra", get_args(Extra))
+def test_measure_whose_package_is_missing_says_which_to_install(extra):
+    module, package = PACKAGES[extra]
+    if find_spec(module) is not None:
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(ConfigError, match=f"not installed; install {package}"):
+        likeness(extra, ["a"], ["b"])
+    assert likeness(extra, [], []) == []
+    with pytest.raises(ConfigError, match="1 texts cannot have 0 references"):
+        likeness(extra, ["a"], [])
 
 
 # Figures.

@@ -15,6 +15,7 @@ from soma_bench.scoring.base import Answer, Score, Scorer
 from soma_bench.scoring.classification import calibration
 from soma_bench.scoring.icd10 import Grade, grade, is_listed, is_well_formed
 from soma_bench.scoring.synonyms import bare_name
+from soma_bench.scoring.workup import follows_category
 
 _RANK_WEIGHTS = (1.0, 0.5, 0.25)
 _RIGHT = 0.5
@@ -44,12 +45,15 @@ def score(output: PathologistOutput, reference: PathologistReference) -> Score:
             "top5": any(right[:5]),
             "reciprocal_rank": 1 / (right.index(True) + 1) if any(right) else 0.0,
             "name_right": _same_name(output.primary.name, reference),
-            "code_grade": grade(output.primary.icd10, reference.icd10),
+            "code_grade": grade(output.primary.icd10, reference.icd10) if reference.icd10 else None,
             "code_credit": _code_credit(output.primary.icd10, reference),
             "confidence": output.primary.confidence,
             "brier": (output.primary.confidence / 100 - right[0]) ** 2,
             "codes_well_formed": all(is_well_formed(code) for _, code in named),
             "codes_listed": None if None in listed else all(listed),
+            "management_right": None
+            if reference.management is None
+            else follows_category(output.workup, reference.management),
         },
     )
 
@@ -59,9 +63,10 @@ def summarize(answers: Sequence[Answer]) -> dict[str, float]:
 
     An answer holds three diagnoses at most today, so that ``top5`` says what ``top3`` says. The
     mean reciprocal rank, and the shares of first codes that are right and at least in the right
-    category, count failures as wrong too. Over the answers that were read: calibration of the first
-    diagnosis's confidence, and the share whose codes are all well formed and, where the
-    classification is installed, all listed in it.
+    category, count failures as wrong too; so does the share of workups that follow the rules, over
+    the cases that ask for it. Over the answers that were read: calibration of the first diagnosis's
+    confidence, and the share whose codes are all well formed and, where the classification is
+    installed, all listed in it.
     """
     if not answers:
         return {}
@@ -70,9 +75,17 @@ def summarize(answers: Sequence[Answer]) -> dict[str, float]:
         name: sum(parts[name] for parts in read) / len(answers) for name in ("top1", "top3", "top5")
     }
     figures["mrr"] = sum(parts["reciprocal_rank"] for parts in read) / len(answers)
-    grades = [parts["code_grade"] for parts in read]
-    figures["code_exact"] = grades.count("exact") / len(answers)
-    figures["code_category"] = (grades.count("exact") + grades.count("parent")) / len(answers)
+    coded = sum(bool(answer.reference.icd10) for answer in answers)
+    if coded:
+        grades = [parts["code_grade"] for parts in read]
+        figures["code_exact"] = grades.count("exact") / coded
+        figures["code_category"] = (grades.count("exact") + grades.count("parent")) / coded
+    managed = [answer for answer in answers if answer.reference.management is not None]
+    if managed:
+        figures["management_right"] = fmean(
+            float(answer.parts is not None and answer.parts["management_right"])
+            for answer in managed
+        )
     if read:
         figures["codes_well_formed"] = fmean(float(parts["codes_well_formed"]) for parts in read)
         listed = [parts["codes_listed"] for parts in read]
@@ -104,7 +117,7 @@ def _code_credit(code: str, reference: PathologistReference) -> float:
 
 SCORER = Scorer(
     agent="pathologist",
-    version=2,
+    version=3,
     primary="rank-weighted diagnosis match",
     score=score,
     summarize=summarize,

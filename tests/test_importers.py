@@ -18,9 +18,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.agents.pathologist import Diagnosis, PathologistOutput
 from soma_bench.cases.images import load_images
-from soma_bench.cases.importers import FORMAT_BY_NAME
 from soma_bench.cases.importers.alterations import altered
 from soma_bench.cases.importers.base import Job, read_cases
+from soma_bench.cases.importers.formats import FORMAT_BY_NAME
 from soma_bench.cases.suite import Suite, load_suite
 from soma_bench.cli import cli
 from soma_bench.errors import ConfigError
@@ -487,3 +487,14 @@ def test_json_says_what_was_wrong_by_row(tmp_path):
 def test_only_what_the_source_shows_to_be_wrong_is_altered(report, source, expected):
     found = altered(report, source, 0)
     assert (found and found[0]) == expected
+
+
+# The user's own file.
+
+
+def test_import_never_replaces_the_file_that_it_reads(tmp_path):
+    path = tmp_path / "given.csv"
+    path.write_text(table(MEDEC, RIGHT), "utf-8")
+    job = Job(path=path, agent="qc_reviewer", out=tmp_path / "." / "given.csv")
+    with pytest.raises(ConfigError, match="is the very file that is imported"):
+        read_cases(FORMAT_BY_NAME["medec"], job)

@@ -215,6 +215,11 @@ def test_measured_region_has_the_area_of_what_is_drawn():
         assert region.area_px == pytest.approx(blob(of, HU["solid"]).sum(), rel=0.04)
         assert region.mean_hu == pytest.approx(30, abs=30)
         assert region.diameter_mm == 22
+        right, left = phantom.measured_regions(of)[:2]
+        assert (right.structure, left.structure) == ("right lung", "left lung")
+        assert right.centroid_mm[0] < -50
+        assert left.centroid_mm[0] > 50
+        assert -900 < left.mean_hu < -700
 
 
 @pytest.mark.parametrize(

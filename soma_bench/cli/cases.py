@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from soma_bench.cases.generate import GENERATOR_BY_AGENT, SEED, suite_text
-from soma_bench.cases.importers import FORMAT_BY_NAME
 from soma_bench.cases.importers.base import Imported, Job, read_cases, write_suite
+from soma_bench.cases.importers.formats import FORMAT_BY_NAME
 from soma_bench.cli.output import json_option, print_json
 from soma_bench.files import write_atomically
 from soma_bench.types import AGENTS, AgentName

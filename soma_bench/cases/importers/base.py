@@ -126,8 +126,8 @@ def read_cases(
         licence: under which terms; the format's own words by default.
 
     Raises:
-        ConfigError: the format has nothing for the agent, a mapping is missing or superfluous, or
-            the file as a whole is not of the format.
+        ConfigError: the format has nothing for the agent, a mapping is missing or superfluous,
+            the suite would replace the file, or the file as a whole is not of the format.
     """
     if job.agent not in kind.agents:
         raise ConfigError(
@@ -136,6 +136,8 @@ def read_cases(
     if kind.needs_mapping != (job.mapping is not None):
         wanted = "needs --mapping FILE" if kind.needs_mapping else "takes no --mapping"
         raise ConfigError(f"{kind.name}: {wanted}")
+    if job.out.resolve() in (job.path.resolve(), job.mapping and job.mapping.resolve()):
+        raise ConfigError(f"{job.out}: is the very file that is imported; give another --out")
     cases: dict[str, Case] = {}
     problems: dict[str, list[int]] = {}
     passed_over = 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from soma_bench.agents.pictures import Level, PhantomNodule, PhantomSlice
 from soma_bench.agents.radiologist import Location, Region, Severity
-from soma_bench.cases.phantom.anatomy import PLANS, SIDES, SIGN, lung
+from soma_bench.cases.phantom.anatomy import SIDES, lung
 from soma_bench.cases.phantom.geometry import grid
 from soma_bench.cases.phantom.nodules import Placed, place
 from soma_bench.cases.phantom.render import SIZE_PX, hounsfield
@@ -76,7 +76,11 @@ def measured_regions(piece: PhantomSlice) -> tuple[Region, ...]:
                 label="lung",
                 structure=f"{side} lung",
                 area_px=int(inside.sum()),
-                centroid_mm=(SIGN[side] * PLANS[piece.level].lung_x, 0.0, z),
+                centroid_mm=(
+                    round(float(x[inside].mean()), 1),
+                    round(float(y[inside].mean()), 1),
+                    z,
+                ),
                 mean_hu=round(float(hu[inside].mean())),
             )
         )

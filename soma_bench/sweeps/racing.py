@@ -10,7 +10,9 @@ is divided by sqrt(chi2/(n-1)), without which few cases look too sure). The shar
 of alpha * log(1 + (e-1) n/N), Pocock's spending (Lan and DeMets, Biometrika 70, 1983).
 
 The truly best candidate is tested once a look, so over all looks it is lost in at most alpha of all
-races, however many candidates there are and however close: the survivors are a confidence set.
+races, however many candidates there are and however close: the survivors are a confidence set. That
+stands on Student's t, and so on differences that are not too skewed; docs/evaluation.md has what was
+measured, and a case beyond it.
 """
 
 from __future__ import annotations

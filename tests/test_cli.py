@@ -42,7 +42,7 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
 
 
 COMMANDS = [
-    *("doctor", "models", "sweep", "score", "compare", "optimize", "confirm", "profile"),
+    *("doctor", "models", "cases", "sweep", "score", "compare", "optimize", "confirm", "profile"),
     *("export", "judge", "run"),
 ]
 

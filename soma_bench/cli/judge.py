@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,12 @@ async def _ask(
         asked = Judge(
             provider=providers.get(target.provider), target=target, allow_cloud=allow_cloud
         )
-        return await collect_verdicts(asked, rows, repeats=repeats)
+        return await collect_verdicts(asked, rows, repeats=repeats, on_progress=_show_progress)
+
+
+def _show_progress(done: int, planned: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{done} of {planned} calls", err=True, nl=done == planned)
 
 
 def _target(text: str) -> Target:

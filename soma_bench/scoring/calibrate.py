@@ -73,11 +73,21 @@ class Calibration:
 
 
 async def collect_verdicts(
-    judge: Judge, labels: Sequence[Label], *, repeats: int = 2
+    judge: Judge,
+    labels: Sequence[Label],
+    *,
+    repeats: int = 2,
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[Verdict]:
     """Ask a judge every question of a label file, several times; it does not see the labels.
 
     A backend's failure is no verdict: the question is asked again.
+
+    Args:
+        judge: whom to ask.
+        labels: rows whose answers and questions count; equal ones are asked once.
+        repeats: how often to ask, each time with another seed.
+        on_progress: told how many calls of how many are done.
 
     Raises:
         PrivacyError: the judge is in the cloud and is not allowed to be.
@@ -87,19 +97,23 @@ async def collect_verdicts(
     items: dict[str, dict[str, RubricItem]] = defaultdict(dict)
     for row in labels:
         items[row.id][row.item] = RubricItem(row.item, row.question)
-    return [
-        Verdict(
-            id=name,
-            item=said.item,
-            repeat=repeat,
-            met=said.met,
-            quote=said.quote,
-            problem=said.problem,
-        )
-        for name, text in texts.items()
-        for repeat in range(repeats)
-        for said in await _rate(judge, text, tuple(items[name].values()), repeat)
-    ]
+    calls = [(name, repeat) for name in texts for repeat in range(repeats)]
+    verdicts = []
+    for done, (name, repeat) in enumerate(calls, start=1):
+        said = await _rate(judge, texts[name], tuple(items[name].values()), repeat)
+        verdicts += [
+            Verdict(
+                id=name,
+                item=each.item,
+                repeat=repeat,
+                met=each.met,
+                quote=each.quote,
+                problem=each.problem,
+            )
+            for each in said
+        ]
+        on_progress(done, len(calls))
+    return verdicts
 
 
 async def _rate(
@@ -166,7 +180,9 @@ def calibrate(
     groups = list(pairs.items())
     flat = [pair for _, group in groups for pair in group]
     if not flat and not unlabelled:
-        raise ConfigError("every verdict of the judge on these answers is invalid")
+        raise ConfigError(
+            "every word of the judge on these answers is invalid; choose a judge that can quote"
+        )
     used = [verdict for verdict in verdicts if (verdict.id, verdict.item) in rows]
     length = {row.id: len(row.answer.split()) for row in rows.values()}
     return Calibration(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -24,12 +24,14 @@ Out = TypeVar("Out", bound=Strict)
 Problem = Literal["unreadable", "item missing", "no quote", "quote not in the answer"]
 Preference = Literal["first", "second", "tie", "unreadable"]
 
+_TOKENS_PER_ITEM = 120
+"""Room for an item's id, verdict and quote."""
 _LEAST_QUOTE = 4
 """Letters and digits that a quote has at least, unless the answer itself is shorter."""
 _SYSTEM = (
     "You check texts of a medical report system against yes-no questions. Judge only what the text"
     " says, not its length or style. For each yes copy the words that prove it exactly from the"
-    " text, at most 20 words. For a no leave the quote empty. Answer with JSON only."
+    " text, at most 15 words. For a no leave the quote empty. Answer with JSON only."
 )
 _SYSTEM_PAIR = (
     "You compare two texts of a medical report system that answer the same task. Correct content"
@@ -76,7 +78,7 @@ class Judgement:
 class _ItemAnswer(Strict):
     id: Annotated[str, Field(max_length=40)]
     met: bool
-    quote: Annotated[str, Field(max_length=300)]
+    quote: Annotated[str, Field(max_length=160)]
 
 
 class _RubricAnswer(Strict):
@@ -137,7 +139,6 @@ class Judge:
     target: Target
     allow_cloud: bool = False
     """Whether answers may leave this machine: what they hold of patients would go along."""
-    max_tokens: int = 1200
 
     async def rate(
         self, text: str, items: Sequence[RubricItem], *, candidate: Target, seed: int = 0
@@ -170,7 +171,9 @@ class Judge:
             f"Text:\n<<<\n{text}\n>>>\nQuestions:\n{questions}\n"
             f'Form: {{"items":[{{"id":"{items[0].id}","met":true,"quote":"..."}}]}}',
             _RubricAnswer,
-            seed,
+            schema=_schema_of(items),
+            max_tokens=_TOKENS_PER_ITEM * (len(items) + 1),
+            seed=seed,
         )
         if answer is None:
             return tuple(Judgement(item=item.id, met=None, problem="unreadable") for item in items)
@@ -199,14 +202,32 @@ class Judge:
             refuse_own_family(self.target, candidate)
             # Each may name the other's model as well.
             texts.append(blinded(blinded(text, first[1]), second[1]))
-        there = await self._ask(_SYSTEM_PAIR, _pair(task, texts[0], texts[1]), _PairAnswer, seed)
-        back = await self._ask(_SYSTEM_PAIR, _pair(task, texts[1], texts[0]), _PairAnswer, seed)
+        there, back = [
+            await self._ask(
+                _SYSTEM_PAIR,
+                _pair(task, *ordered),
+                _PairAnswer,
+                schema=answer_schema(_PairAnswer),
+                max_tokens=_TOKENS_PER_ITEM,
+                seed=seed,
+            )
+            for ordered in ((texts[0], texts[1]), (texts[1], texts[0]))
+        ]
         if there is None or back is None:
             return "unreadable"
         agreed = (there.better, back.better)
         return "first" if agreed == ("A", "B") else "second" if agreed == ("B", "A") else "tie"
 
-    async def _ask(self, system: str, question: str, form: type[Out], seed: int) -> Out | None:
+    async def _ask(
+        self,
+        system: str,
+        question: str,
+        form: type[Out],
+        *,
+        schema: Mapping[str, Any],
+        max_tokens: int,
+        seed: int,
+    ) -> Out | None:
         """The judge's answer; None where it is none."""
         if not (self.allow_cloud or self.provider.is_local):
             raise PrivacyError(
@@ -217,13 +238,21 @@ class Judge:
             Request(
                 model=self.target.model,
                 messages=(Message("system", system), Message("user", question)),
-                max_tokens=self.max_tokens,
+                max_tokens=max_tokens,
                 thinking=self.target.thinking,
-                schema=answer_schema(form),
+                schema=schema,
                 options=Options(seed=seed, context_tokens=8192),
             )
         )
         return _read(completion, form)
+
+
+def _schema_of(items: Sequence[RubricItem]) -> Mapping[str, Any]:
+    """Schema of an answer that says one thing to each item, in their order."""
+    schema = answer_schema(_RubricAnswer)
+    schema["properties"]["items"] |= {"minItems": len(items), "maxItems": len(items)}
+    schema["$defs"]["_ItemAnswer"]["properties"]["id"]["enum"] = [item.id for item in items]
+    return schema
 
 
 def _read(completion: Completion, form: type[Out]) -> Out | None:

@@ -430,6 +430,15 @@ def test_density_or_margin_that_is_not_so_contradicts_the_fact(words, contradict
     assert score.parts["looks_carried"] == pytest.approx(share)
 
 
+def test_wrong_finding_said_again_without_its_density_is_one_error():
+    case = CASES["report_writer"][0]
+    text = faultless_report(case.input).replace("8 mm", "9 mm")
+    again = text.replace("## Impression\n", "## Impression\n9 mm nodule in the right upper lobe. ")
+    score = SCORER_BY_AGENT["report_writer"].score
+    for report in (text, again):
+        assert score(read_report(report), case.reference).parts["contradicted"] == 1
+
+
 def test_recommendation_that_is_not_given_costs_its_share():
     case = CASES["report_writer"][0]
     reference = case.reference.model_copy(update={"recommendations": ("CT in 6 months",)})

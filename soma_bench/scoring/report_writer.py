@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import get_args
 
@@ -202,9 +203,11 @@ def _errors(said: Sequence[Mention], facts: Sequence[ReportFact]) -> tuple[int, 
     contradicted: set[Mention] = set()
     invented: set[Mention] = set()
     for mention in said:
+        # Said again without its density or margin, it is still the same.
+        same = replace(mention, looks=frozenset())
         if mention.status == "absent" and mention.kind:
             if any(_agrees(mention, fact) for fact in facts):
-                contradicted.add(mention)
+                contradicted.add(same)
         elif mention.status == "present" and (mention.kind or mention.sizes_mm):
             alike = [fact for fact in facts if _same_kind(mention, fact)]
             if any(_agrees(mention, fact) for fact in alike):
@@ -212,7 +215,7 @@ def _errors(said: Sequence[Mention], facts: Sequence[ReportFact]) -> tuple[int, 
             near = not mention.structures or any(
                 fact.structure in mention.structures for fact in alike
             )
-            (contradicted if alike and near else invented).add(mention)
+            (contradicted if alike and near else invented).add(same)
     return len(contradicted), len(invented)
 
 
@@ -275,7 +278,7 @@ def summarize(answers: Sequence[Answer]) -> dict[str, float]:
 
 SCORER = Scorer(
     agent="report_writer",
-    version=5,
+    version=6,
     primary="report score",
     score=score,
     summarize=summarize,

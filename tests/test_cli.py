@@ -42,8 +42,8 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
 
 
 COMMANDS = [
-    *("doctor", "models", "sweep", "score", "compare", "optimize", "profile", "export"),
-    *("route", "run"),
+    *("doctor", "models", "cases", "sweep", "score", "compare", "optimize", "confirm", "profile"),
+    *("export", "route", "judge", "run"),
 ]
 
 

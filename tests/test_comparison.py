@@ -13,7 +13,7 @@ from soma_bench.cases.suite import load_suite
 from soma_bench.comparison import Comparison, compare_run
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.pool import ProviderPool
-from soma_bench.scoring.statistics import bootstrap_mean
+from soma_bench.scoring.statistics import cases_needed, mean_interval
 from soma_bench.sweeps.runner import plan_sweep, run_plan
 from soma_bench.sweeps.spec import sweep_from
 from soma_bench.sweeps.store import Store
@@ -73,8 +73,10 @@ def compare(store: Store, answers: dict[str, list[object]], *, repeats: int = 1)
     return compare_run(store, asyncio.run(go()))
 
 
-def test_every_figure_of_a_target_by_hand(store):
+def test_every_figure_of_a_target_by_hand(store, monkeypatch):
     """Two of four right, one wrong, one cut off; seconds 1, 2, 4, 9."""
+    monkeypatch.setenv("SOMA_BENCH_WATTS", "180")
+    monkeypatch.setenv("SOMA_BENCH_USD_PER_KWH", "0.2")
     comparison = compare(
         store,
         {
@@ -94,20 +96,24 @@ def test_every_figure_of_a_target_by_hand(store):
     assert (row.agent, row.target, row.metric) == ("alignment", "llamacpp:m", "intent accuracy")
     assert (row.n, row.cases, row.answer_failures) == (4, 4, 1)
     assert row.quality == pytest.approx(0.5)
-    interval = bootstrap_mean([[1.0], [0.0], [0.0], [1.0]])
+    interval = mean_interval([[1.0], [0.0], [0.0], [1.0]])
     assert (row.quality_low, row.quality_high) == (interval.low, interval.high)
     assert row.latency_p50_s == pytest.approx(3), "between 2 and 4"
     assert row.latency_p95_s == pytest.approx(4 + 0.85 * 5), "position 0.95 * 3 = 2.85 of 0 to 3"
     assert row.prompt_tokens == pytest.approx((100 + 120 + 140) / 3), "where it was counted"
     assert row.output_tokens == pytest.approx((30 + 20 + 160 + 30) / 4)
     assert row.thinking_tokens is None
-    by_default = 145 * 4 / 3.6e6 * 0.13
-    assert row.cost_usd == pytest.approx(by_default), "watts x mean seconds x tariff"
+    assert row.cost_usd == pytest.approx(180 * 4 / 3.6e6 * 0.2), "mean of 4 s at 180 W"
     assert row.memory_bytes == 1_000_000
     assert not row.synthetic
     # QUESTION: 1 hit, said 2, true 1. APPROVAL: 1, 1, 1. INFO and REVISION: none.
     expected = (2 / 3 + 1 + 0 + 0) / 4
-    assert comparison.details["alignment", "llamacpp:m"] == {"macro_f1": pytest.approx(expected)}
+    details = comparison.details["alignment", "llamacpp:m"]
+    assert details["macro_f1"] == pytest.approx(expected)
+    assert details["failure_rate"] == details["truncated_rate"] == 1 / 4
+    assert "refused_rate" not in details
+    taken_for = comparison.breakdowns["alignment", "llamacpp:m"]["confusion"]
+    assert taken_for["REVISION"] == {"unread": 1}
 
 
 def test_repeats_count_as_trials_and_share_a_case(store):
@@ -124,7 +130,7 @@ def test_repeats_count_as_trials_and_share_a_case(store):
     (row,) = comparison.evidence
     assert (row.n, row.cases) == (6, 2)
     assert row.quality == pytest.approx(4 / 6)
-    interval = bootstrap_mean([[1.0] * 3, [1.0, 0.0, 0.0]])
+    interval = mean_interval([[1.0] * 3, [1.0, 0.0, 0.0]])
     assert (row.quality_low, row.quality_high) == (interval.low, interval.high)
 
 
@@ -163,3 +169,16 @@ def test_provenance_is_the_same_however_often_a_run_is_compared(store):
     assert comparison.provenance.run_ids == (comparison.run.id,)
     suite = load_suite(SUITE).take(1)
     assert comparison.provenance.suite_digests == {"alignment": suite.digest}
+
+
+def test_targets_are_set_beside_the_best_on_shared_cases(store):
+    right = [says(i) for i in ("QUESTION", "INFO", "REVISION", "APPROVAL")]
+    comparison = compare(store, {"good": right, "half": [*right[:2], *[says("UNCLEAR")] * 2]})
+    ((key, pair),) = comparison.against_best.items()
+    assert key == ("alignment", "llamacpp:half")
+    assert (pair.best, pair.cases, pair.p) == ("llamacpp:good", 4, 1 / 2)
+    assert pair.difference.mean == pytest.approx(-0.5)
+    assert not pair.is_worse
+    design = comparison.designs["alignment"]
+    assert pair.more_cases == cases_needed(0.5, design.sd) - 4
+    assert {row.selection for row in comparison.evidence} == {"same cases"}

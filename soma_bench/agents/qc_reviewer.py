@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from soma_bench.agents.base import (
     Agent,
@@ -26,13 +26,24 @@ Verdict = Literal["pass", "fail"]
 
 
 class QCReviewerInput(Strict):
-    """A report and what it was written from."""
+    """A report and what it was written from: data, a text, or nothing that is known."""
 
     report: Annotated[str, Field(min_length=1, max_length=8000)]
     """Markdown."""
-    findings: Annotated[tuple[Finding, ...], Field(max_length=20)]
-    diagnosis: PathologistOutput
+    findings: Annotated[tuple[Finding, ...], Field(max_length=20)] | None = None
+    """Empty when nothing is abnormal; None where the report was not written from findings."""
+    diagnosis: PathologistOutput | None = None
+    source: Annotated[str, Field(min_length=1, max_length=40_000)] | None = None
+    """The text, such as a conversation, that the report was written from instead."""
     revision: MaybeRevision = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> QCReviewerInput:
+        if (self.findings is None) != (self.diagnosis is None):
+            raise ValueError("give findings and diagnosis together, or neither")
+        if self.findings is not None and self.source is not None:
+            raise ValueError("give findings and diagnosis or a source, and not both")
+        return self
 
 
 class Issue(Strict):
@@ -59,17 +70,22 @@ class QCReviewerOutput(Strict):
 
 
 def _render(inputs: QCReviewerInput) -> str:
-    return "\n".join(
-        [
+    lines = [*_origin_lines(inputs), "Report:", inputs.report]
+    return "\n".join(lines + render_revision(inputs.revision))
+
+
+def _origin_lines(inputs: QCReviewerInput) -> list[str]:
+    if inputs.findings is not None and inputs.diagnosis is not None:
+        return [
             "Data:",
             *(f"- {report_line(finding)}" for finding in inputs.findings),
             *([] if inputs.findings else ["- no findings"]),
             f"- diagnosis: {inputs.diagnosis.primary.name}",
-            "Report:",
-            inputs.report,
-            *render_revision(inputs.revision),
         ]
-    )
+    rules = "The report's headings and its disclaimer are not asked for."
+    if inputs.source is not None:
+        return [f"Data: the text that the report was written from. {rules}", inputs.source]
+    return [f"Data: none; judge the report by itself. {rules}"]
 
 
 def _example(report: str, output: QCReviewerOutput) -> tuple[QCReviewerInput, QCReviewerOutput]:

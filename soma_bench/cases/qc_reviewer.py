@@ -19,6 +19,14 @@ DefectKind = Literal[
     "section_missing",
     "disclaimer_missing",
     "impression_unsupported",
+    "unit_changed",
+    "location_changed",
+    "interval_invented",
+    "follow_up_mismatch",
+    "placeholder_left",
+    "term_wrong",
+    "number_changed",
+    "clinical_error",
 ]
 
 

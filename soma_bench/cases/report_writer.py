@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from soma_bench.agents.base import Strict
-from soma_bench.agents.radiologist import Kind, Laterality, Location
+from soma_bench.agents.radiologist import Characteristic, Kind, Laterality, Location
 from soma_bench.agents.report_writer import Heading, ReportWriterInput
 from soma_bench.cases.base import Case
 
@@ -21,6 +21,8 @@ class ReportFact(Strict):
     structure: Location
     laterality: Laterality
     size_mm: Annotated[int, Field(ge=1, le=300)]
+    characteristics: Annotated[tuple[Characteristic, ...], Field(max_length=3, strict=False)] = ()
+    """Density and margin that the report must not contradict; empty where they are not asked."""
 
 
 class ReportWriterReference(Strict):
@@ -33,6 +35,8 @@ class ReportWriterReference(Strict):
     """What the impression must name."""
     present: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     """Words that must stand somewhere, such as the patient's name."""
+    recommendations: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    """Words that the recommendations must say."""
     absent: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     """Words that only an invented report says (unless it negates them)."""
 

@@ -18,13 +18,16 @@ from soma_bench.errors import SomaError
 _COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("soma_bench.cli.doctor:doctor", "Look at this machine and say what can run on it."),
     "models": ("soma_bench.cli.models:models", "List, fetch and derive local models."),
+    "cases": ("soma_bench.cli.cases:cases", "Make suites by seed; import them from files."),
     "sweep": ("soma_bench.cli.sweep:sweep", "Run a declared set of trials; resumes by itself."),
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
+    "confirm": ("soma_bench.cli.confirm:confirm", "Measure whole analyses on a profile's targets."),
     "profile": ("soma_bench.cli.profile:profile", "Validate, show and compare profiles."),
     "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
     "route": ("soma_bench.cli.route:route", "Say where an agent's question goes, and why."),
+    "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import click
@@ -14,17 +15,19 @@ from soma_bench.cli.output import (
     seconds,
     store_option,
 )
-from soma_bench.comparison import Comparison, Samples, compare_run
+from soma_bench.comparison import Comparison, Samples, compare_run, headline_figures
 from soma_bench.routing.evidence import Evidence
+from soma_bench.separation import SMALL_DIFFERENCE
 from soma_bench.settings import store_location
 from soma_bench.sweeps.store import Store
-from soma_bench.types import AGENTS
+from soma_bench.types import AGENTS, AgentName
 
 _COLUMNS = [
     "target",
     ">n",
     ">mean",
     ">95 % interval",
+    "against the best",
     ">unread",
     ">p50",
     ">p95",
@@ -46,10 +49,16 @@ _COLUMNS = [
 def compare(run: str, store: str | None, as_json: bool) -> None:
     """Compare the targets of RUN (a run's id, a sweep's name, or "latest"), agent by agent.
 
-    "mean" is the agent's primary metric with its 95 % bootstrap interval over cases; "unread" counts
+    "mean" is the agent's primary metric with its 95 % interval over cases; "unread" counts
     answers that did not parse, were cut off or were refused, each of which scores 0. "cold" counts
     trials that loaded the model and "busy" those beside which other processes took much of the CPU:
-    p50 and p95 are over the other trials, or over all where there are none.
+    p50 and p95 are over the other trials, or over all where there are none. "beside it" shows some
+    figures of the agent and the rates of failed answers by kind; --json has all of them.
+
+    "against the best" compares each target with the agent's highest mean on the cases that both have
+    answered (sign-flip test, Holm over the whole run): what is "not told apart" may be as good, and
+    about so many more cases would tell. After a race it says which targets may be the best; the
+    chosen one is shown by the cases that were held out, where there are any.
     """
     with Store(store_location(store)) as opened:
         comparison = compare_run(opened, run)
@@ -68,6 +77,20 @@ def compare(run: str, store: str | None, as_json: bool) -> None:
                     {"agent": agent, "target": target, **figures}
                     for (agent, target), figures in comparison.details.items()
                 ],
+                "breakdowns": [
+                    {"agent": agent, "target": target, **figures}
+                    for (agent, target), figures in comparison.breakdowns.items()
+                ],
+                "against_best": [
+                    {
+                        **asdict(row),
+                        "is_worse": row.is_worse,
+                        "difference": row.difference._asdict(),
+                    }
+                    for row in comparison.against_best.values()
+                ],
+                "designs": [asdict(design) for design in comparison.designs.values()],
+                "looks": [asdict(look) for looks in comparison.looks.values() for look in looks],
                 "provenance": comparison.provenance.model_dump(mode="json"),
             }
         )
@@ -83,12 +106,14 @@ def _print(comparison: Comparison) -> None:
             cells = [
                 _cells(
                     row,
-                    comparison.details[agent, row.target],
+                    _standing(comparison, row),
+                    headline_figures(comparison, row),
                     comparison.samples[agent, row.target],
                 )
                 for row in rows
             ]
             print_table(f"{agent}: {rows[0].metric}", _COLUMNS, cells)
+            _say_how_sure(comparison, agent)
             click.echo()
     if not all(samples.clean for samples in comparison.samples.values()):
         click.echo("! every trial was cold or busy: measure again on a quiet machine")
@@ -96,14 +121,61 @@ def _print(comparison: Comparison) -> None:
         click.echo("* synthetic weights: derived for tests, no evidence about a deployable model")
 
 
-def _cells(row: Evidence, details: object, samples: Samples) -> list[str]:
+def _standing(comparison: Comparison, row: Evidence) -> str:
+    """What the figures prove of a target beside the best one."""
+    looks = comparison.looks.get(row.agent)
+    if looks:
+        if row.target == looks[-1].chosen:
+            return "chosen, held-out cases" if row.selection == "held_out" else "chosen, same cases"
+        if row.target in looks[-1].survivors:
+            return "may be the best"
+        dropped = next((look.n for look in looks if row.target not in look.survivors), looks[-1].n)
+        return f"dropped at {dropped}"
+    pair = comparison.against_best.get((row.agent, row.target))
+    if pair is None:
+        return "best"
+    if pair.is_worse:
+        return f"worse by {-pair.difference.mean:.3f}"
+    if pair.more_cases is None:
+        return "not told apart"
+    return f"not told apart, +{pair.more_cases} cases"
+
+
+def _say_how_sure(comparison: Comparison, agent: AgentName) -> None:
+    looks = comparison.looks.get(agent)
+    if looks:
+        last = looks[-1]
+        click.echo(
+            f"raced to {last.n} cases: {len(last.survivors)} of {len(looks[0].standings)} may be the"
+            f" best; stopped as {last.stop or 'answers are missing'}; expected regret of the leader"
+            f" {last.regret:.3f}"
+        )
+        return
+    rivals = [pair for pair in comparison.against_best.values() if pair.agent == agent]
+    design = comparison.designs.get(agent)
+    if not rivals:
+        return
+    close = sum(not pair.is_worse for pair in rivals)
+    text = f"{close} of {len(rivals)} cannot be told from the best"
+    if design:
+        text += (
+            f"; {design.cases} cases show a difference of {design.detectable:.2f}, and"
+            f" {SMALL_DIFFERENCE} takes about {design.cases_for_small}"
+            f" ({design.comparisons} comparisons, power 80 %)"
+        )
+    click.echo(text)
+
+
+def _cells(
+    row: Evidence, standing: str, figures: Mapping[str, float], samples: Samples
+) -> list[str]:
     memory = "?" if row.memory_bytes is None else f"{row.memory_bytes / (1 << 20):.0f} MiB"
-    figures = details if isinstance(details, dict) else {}
     return [
         row.target + (" *" if row.synthetic else ""),
         str(row.n),
         f"{row.quality:.3f}",
         f"{row.quality_low:.3f} to {row.quality_high:.3f}",
+        standing,
         str(row.answer_failures),
         seconds(row.latency_p50_s),
         seconds(row.latency_p95_s) + ("" if samples.clean else " !"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from soma_bench.cli.output import (
     tell_of_retirements,
 )
 from soma_bench.settings import store_location
-from soma_bench.sweeps.execute import estimate_sweep, execute_sweep
+from soma_bench.sweeps.execute import estimate_sweep, execute_race, execute_sweep
+from soma_bench.sweeps.race_run import RaceOutcome
 from soma_bench.sweeps.runner import Outcome, Progress
 from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.spec import load_sweep
@@ -34,23 +36,54 @@ from soma_bench.sweeps.store import Store
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say what would run and what it would take.")
 @click.option("--fresh", is_flag=True, help="Start anew as another run; keep what was measured.")
+@click.option(
+    "--race",
+    "raced",
+    is_flag=True,
+    help="Drop hopeless targets look by look; see the file's race section.",
+)
+@click.option("--strict", is_flag=True, help="With --race: drop by Bonferroni's bound alone.")
 @store_option
 @json_option
 @click.pass_context
 def sweep(
-    ctx: click.Context, file: Path, dry_run: bool, fresh: bool, store: str | None, as_json: bool
+    ctx: click.Context,
+    file: Path,
+    dry_run: bool,
+    fresh: bool,
+    raced: bool,
+    strict: bool,
+    store: str | None,
+    as_json: bool,
 ) -> None:
     """Run the sweep declared in FILE (YAML).
 
     Every trial is stored as it ends; what is stored is not run again, so a sweep that was stopped
     is resumed by the same command. Exit code 1 when trials failed for a backend's sake.
+
+    With --race all targets meet the same cases, and those that cannot be an agent's best any more
+    are measured no further: the best is lost in at most 5 of 100 races (race.alpha in the file).
+    The target that is chosen is then measured on the cases that were held out.
     """
+    if strict and not raced:
+        raise click.UsageError("--strict says how to race; give --race too")
+    if raced and dry_run:
+        raise click.UsageError(
+            "what a race takes depends on what it finds; --dry-run without --race says the most"
+        )
     location = store_location(store)
     declared = load_sweep(file)
     tell_of_retirements(target for group in declared.targets for target in group.targets())
     if dry_run:
         _dry_run(file, location, fresh=fresh, as_json=as_json)
         return
+    if raced:
+        ended = asyncio.run(_race(file, location, fresh=fresh, strict=strict))
+        if as_json:
+            print_json(dataclasses.asdict(ended))
+        else:
+            _print_race(ended)
+        ctx.exit(1 if any(race.missing for race in ended.races) else 0)
     outcome = asyncio.run(_run(file, location, fresh=fresh))
     if as_json:
         print_json(dataclasses.asdict(outcome))
@@ -67,6 +100,22 @@ def sweep(
 
 
 async def _run(file: Path, location: str, *, fresh: bool) -> Outcome:
+    with ExitStack() as opened:
+        return await execute_sweep(file, location, fresh=fresh, on_progress=_progress_bar(opened))
+
+
+async def _race(file: Path, location: str, *, fresh: bool, strict: bool) -> RaceOutcome:
+    with ExitStack() as opened:
+        return await execute_race(
+            file, location, fresh=fresh, strict=strict, on_progress=_progress_bar(opened)
+        )
+
+
+def _progress_bar(opened: ExitStack) -> Callable[[Progress], None]:
+    """What shows a run's progress; ``opened`` closes it.
+
+    The bar opens with the first report: bad input is one line on stderr and nothing else.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -75,24 +124,49 @@ async def _run(file: Path, location: str, *, fresh: bool) -> Outcome:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     bar = Bar(*columns, console=console)
-    # The bar opens with the first report: bad input is one line on stderr and nothing else.
-    with ExitStack() as opened:
 
-        def show(progress: Progress) -> None:
-            trial = progress.trial
-            if trial is None:
-                opened.enter_context(bar)
-                bar.add_task(progress.run_id, total=progress.total, completed=progress.done)
-                return
-            bar.update(
-                bar.task_ids[0],
-                completed=progress.done + progress.failed,
-                description=f"{progress.run_id}  {trial.agent} on {trial.target}",
-            )
-            if progress.error:
-                console.print(f"failed: {trial.agent} on {trial.target}: {progress.error}")
+    def show(progress: Progress) -> None:
+        trial = progress.trial
+        if trial is None and not bar.task_ids:
+            opened.enter_context(bar)
+            bar.add_task(progress.run_id, total=progress.total, completed=progress.done)
+            return
+        where = f"  {trial.agent} on {trial.target}" if trial else ""
+        bar.update(
+            bar.task_ids[0],
+            total=progress.total,
+            completed=progress.done + progress.failed,
+            description=f"{progress.run_id}{where}",
+        )
+        if progress.error and trial:
+            console.print(f"failed: {trial.agent} on {trial.target}: {progress.error}")
 
-        return await execute_sweep(file, location, fresh=fresh, on_progress=show)
+    return show
+
+
+def _print_race(outcome: RaceOutcome) -> None:
+    rows = [
+        [
+            race.agent,
+            str(race.targets),
+            str(race.looks[-1].n) if race.looks else "0",
+            str(len(race.confidence_set)),
+            race.chosen or f"waits for {race.missing} answers",
+            (race.looks[-1].stop or "") if race.looks else "",
+            f"{race.held_out} cases" if race.held_out else "none in the suite",
+        ]
+        for race in outcome.races
+    ]
+    columns = ["agent", ">targets", ">cases", ">may be best", "chosen", "stopped as", "held out"]
+    print_table(f"race {outcome.run_id}", columns, rows)
+    click.echo(
+        f"{outcome.measured} trials measured, {outcome.called} of them now; without a race the same"
+        f" cases take {outcome.total}"
+    )
+    if any(race.missing for race in outcome.races):
+        click.echo("what waits goes on with the same command")
+    else:
+        click.echo(f"next: soma-bench compare {outcome.run_id}")
 
 
 def _dry_run(file: Path, location: str, *, fresh: bool, as_json: bool) -> None:

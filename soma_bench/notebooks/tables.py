@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from soma_bench.comparison import Comparison
+from soma_bench.comparison import FAILURE_RATES, Comparison, headline_figures
 from soma_bench.optimize import Infeasible, Plan, Slack
 from soma_bench.plots.labels import AGENT_TITLES
 from soma_bench.routing.difference import figures
 from soma_bench.routing.profile import Profile, resolve
+from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.sweeps.estimate import ModelEstimate
 from soma_bench.tuning import Tuning
 from soma_bench.types import AGENTS, AgentName, Target
@@ -99,13 +100,13 @@ def comparison_table(comparison: Comparison, agent: AgentName) -> Styler:
                 "output tokens": row.output_tokens,
                 "thinking": row.thinking_tokens,
                 "memory (MiB)": None if row.memory_bytes is None else row.memory_bytes / _MIB,
-                **comparison.details[agent, row.target],
+                **headline_figures(comparison, row),
             }
         )
     metric = next((row.metric for row in comparison.evidence if row.agent == agent), "")
     places = {metric: 3, "low": 3, "high": 3, "p50 (s)": 2, "p95 (s)": 2}
     whole = {"output tokens": 0, "thinking": 0, "memory (MiB)": 0}
-    named = {name for key in comparison.details for name in comparison.details[key]}
+    named = (*SCORER_BY_AGENT[agent].headline, *FAILURE_RATES)
     table = _table(rows, {**dict.fromkeys(named, 2), **places, **whole}, empty="not measured")
     return table.set_caption(AGENT_TITLES[agent])
 

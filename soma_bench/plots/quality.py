@@ -162,7 +162,7 @@ def _note(evidence: Sequence[Evidence], look: Look, columns: int) -> str:
     parts = []
     if look.names.shared:
         parts.append(f"Models: {look.names.shared}.")
-    parts.append("Intervals are bootstrapped over cases; with few cases they are too narrow.")
+    parts.append("Intervals are 95 %, over cases, or over what cases share such as a patient.")
     if any(row.synthetic for row in evidence):
         parts.append(SYNTHETIC_NOTE)
     return fill(" ".join(parts), width=58 * columns)

@@ -6,17 +6,21 @@ its proof.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from soma_bench.agents.base import Strict
 from soma_bench.types import AgentName, Target
 
+UNCALIBRATED = "uncalibrated judge:"
+"""Opens the name of a metric that rests on a judge without enough labels; no evidence has one."""
+
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Mean = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Selection = Literal["held_out", "same cases"]
 
 
 class Evidence(Strict):
@@ -36,6 +40,9 @@ class Evidence(Strict):
     quality_low: Share
     quality_high: Share
     """95 % interval of the mean."""
+    selection: Selection = "same cases"
+    """Whether the figures are of cases that had no part in choosing the target, or of the same cases
+    by which targets are chosen, which flatter the one that is."""
     answer_failures: Count
     """Answers that did not parse, were cut off or refused, all counted in ``n``."""
     latency_p50_s: Seconds
@@ -59,6 +66,13 @@ class Evidence(Strict):
     def _is_canonical(cls, value: str) -> str:
         if str(Target.parse(value)) != value:
             raise ValueError(f"target {value!r} is not in canonical form")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _is_calibrated(cls, value: str) -> str:
+        if value.startswith(UNCALIBRATED):
+            raise ValueError(f"{value!r} is no evidence; label more answers for the judge")
         return value
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from soma_bench.scoring import alignment, pathologist, qc_reviewer, radiologist, report_writer
-from soma_bench.scoring.base import Score, Scorer
+from soma_bench.scoring.base import Answer, Score, Scorer
 from soma_bench.types import AgentName
 
 SCORER_BY_AGENT: Mapping[AgentName, Scorer] = {
@@ -14,4 +14,4 @@ SCORER_BY_AGENT: Mapping[AgentName, Scorer] = {
 }
 """Every agent's scorer, in the order in which an analysis runs the agents."""
 
-__all__ = ["SCORER_BY_AGENT", "Score", "Scorer"]
+__all__ = ["SCORER_BY_AGENT", "Answer", "Score", "Scorer"]

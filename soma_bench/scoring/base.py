@@ -19,6 +19,24 @@ class Score:
     """What the primary was made of, and what was measured beside it; JSON values by name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One scored answer, as the figures over many of them see it."""
+
+    parts: Mapping[str, Any] | None
+    """Parts of its score; None where the answer failed, which counts as wrong."""
+    reference: Any
+    case: str = ""
+    """The case's id: repeats of one case share it."""
+    cluster: str | None = None
+    """What the case shares with others, such as the message that they paraphrase."""
+    tags: tuple[str, ...] = ()
+
+
+def _no_breakdown(_: Sequence[Answer]) -> Mapping[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
     """Judges the answers of one agent, without calling anything: a pure function of both texts."""
@@ -30,6 +48,9 @@ class Scorer:
     """Name of the primary metric, as tables show it."""
     score: Callable[[Any, Any], Score]
     """(output, reference) -> Score of an answer that parsed."""
-    summarize: Callable[[Sequence[tuple[Mapping[str, Any] | None, Any]]], Mapping[str, float]]
-    """Figures that only exist over many answers, from pairs of (a score's parts, None where the
-    answer failed; the case's reference), such as macro-F1."""
+    summarize: Callable[[Sequence[Answer]], Mapping[str, float]]
+    """Figures that only exist over many answers, such as macro-F1."""
+    headline: tuple[str, ...]
+    """Those of the figures that a narrow table shows."""
+    breakdown: Callable[[Sequence[Answer]], Mapping[str, Any]] = _no_breakdown
+    """Those figures by class, too many for a table; JSON values by name."""

@@ -1,4 +1,4 @@
-"""What a report's text says of findings: side, structure, size and negation, by small rules.
+"""What a report's text says of findings: side, structure, size, look and negation, by small rules.
 
 The rules know chest CT reports in English and no more: a sentence is cut into clauses, each clause
 gives what it names, and clauses that complete each other make one `Mention`. They were written for
@@ -39,6 +39,16 @@ _SIDES = {
     "right": r"right(?:-sided)?|rul|rml|rll",
     "bilateral": r"bilateral\w*|both",
 }
+_LOOKS = {
+    "solid": r"(?<!part[ -])(?<!semi[ -])(?<!semi)(?<!sub)(?<!non[ -])(?<!not )solid",
+    "part-solid": r"(?:part(?:ly|ially)?|sub|semi)[ -]?solid|mixed(?: attenuation| density)?",
+    "ground-glass": r"ground[ -]glass|ggn|ggo|non[ -]?solid",
+    "calcified": r"(?<!non[ -])(?<!not )calcified",
+    "cavitary": r"cavit(?:ary|ating|ated|ation)",
+    "smooth": r"smooth(?:ly)?(?: marginated)?",
+    "lobulated": r"lobulat\w+",
+    "spiculated": r"(?<!not )(?<!non[ -])spicul\w+",
+}
 _ANY_KIND = "any"
 
 
@@ -48,6 +58,7 @@ def _words(pattern: str) -> re.Pattern[str]:
 
 _KIND_WORDS = {name: _words(pattern) for name, pattern in _KINDS.items()}
 _STRUCTURE_WORDS = {name: _words(pattern) for name, pattern in _STRUCTURES.items()}
+_LOOK_WORDS = {name: _words(pattern) for name, pattern in _LOOKS.items()}
 _SIDE_WORDS = {name: _words(pattern) for name, pattern in _SIDES.items()}
 
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -112,6 +123,8 @@ class Mention:
     sides: frozenset[str] = frozenset()
     structures: frozenset[str] = frozenset()
     sizes_mm: frozenset[float] = frozenset()
+    looks: frozenset[str] = frozenset()
+    """Density and margin, in the words of a finding's characteristics."""
 
     @property
     def place(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -220,6 +233,7 @@ def _attributes(clause: str) -> Mention:
         sides=frozenset(sides),
         structures=frozenset(named(_STRUCTURE_WORDS)),
         sizes_mm=frozenset(map(_millimetres, _SIZE.finditer(clause))),
+        looks=frozenset(named(_LOOK_WORDS)),
     )
 
 
@@ -270,4 +284,5 @@ def _joined(first: Mention, second: Mention) -> Mention:
         sides=first.sides | second.sides,
         structures=first.structures | second.structures,
         sizes_mm=first.sizes_mm | second.sizes_mm,
+        looks=first.looks | second.looks,
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import load_prices
 from soma_bench.sweeps.estimate import ModelEstimate, estimate
 from soma_bench.sweeps.plan import Plan
+from soma_bench.sweeps.race_run import RaceOutcome, run_race
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
 from soma_bench.sweeps.scores import score_run
-from soma_bench.sweeps.spec import load_sweep
+from soma_bench.sweeps.spec import Sweep, load_sweep
 from soma_bench.sweeps.store import Store, open_if_made
+
+Ended = TypeVar("Ended")
 
 
 async def estimate_sweep(
@@ -68,16 +72,63 @@ async def execute_sweep(
             asked of it.
         ProviderError: a model is missing or its key is wrong.
     """
+
+    async def run(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
+        outcome = await run_plan(plan, store, providers, on_progress=on_progress)
+        score_run(store, plan.run_id)
+        return outcome
+
+    return await _execute(load_sweep(path), path.parent, store_location, run, fresh=fresh)
+
+
+async def execute_race(
+    path: Path,
+    store_location: str,
+    *,
+    strict: bool = False,
+    fresh: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> RaceOutcome:
+    """Race the targets that a sweep file declares, agent by agent.
+
+    Args:
+        path: the sweep file; its own paths start from its folder.
+        store_location: path or URL of the store; an SQLite file is made where there is none.
+        strict: drop targets by Bonferroni alone, also where the file does not ask for it.
+        fresh: start anew as another run, leaving what was measured before.
+        on_progress: told when each block of trials is laid out and after each trial.
+
+    Raises:
+        ConfigError: the sweep, a suite or the store is wrong, or a target cannot honour what is
+            asked of it.
+        ProviderError: a model is missing or its key is wrong.
+    """
     declared = load_sweep(path)
+    if strict:
+        race = declared.race.model_copy(update={"strict": True})
+        declared = declared.model_copy(update={"race": race})
+
+    async def run(plan: Plan, store: Store, providers: ProviderPool) -> RaceOutcome:
+        return await run_race(plan, store, providers, on_progress=on_progress)
+
+    return await _execute(declared, path.parent, store_location, run, fresh=fresh)
+
+
+async def _execute(
+    declared: Sweep,
+    folder: Path,
+    store_location: str,
+    run: Callable[[Plan, Store, ProviderPool], Awaitable[Ended]],
+    *,
+    fresh: bool,
+) -> Ended:
     async with ProviderPool() as providers:
         # The plan is made before the store is: bad input leaves nothing behind.
         existing = open_if_made(store_location)
         try:
-            plan = await plan_sweep(declared, path.parent, providers, existing, fresh=fresh)
+            plan = await plan_sweep(declared, folder, providers, existing, fresh=fresh)
         finally:
             if existing:
                 existing.close()
         with Store(store_location, create=True) as store:
-            outcome = await run_plan(plan, store, providers, on_progress=on_progress)
-            score_run(store, plan.run_id)
-    return outcome
+            return await run(plan, store, providers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +18,9 @@ from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.sweeps.store import ScoreRecord, Store
 from soma_bench.types import AgentName, Completion, Timings, Usage
 
+FailureKind = Literal["truncated", "refused", "unparsed"]
+"""How an answer can fail. A backend's failure is none: its trial is tried again and not scored."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredTrial:
@@ -27,6 +30,14 @@ class ScoredTrial:
     """The stored row, as `Store.trials` gives it."""
     case: Case
     score: ScoreRecord
+
+    @property
+    def failure_kind(self) -> FailureKind | None:
+        """How the answer failed; None for one that was read."""
+        if self.score.failure is None:
+            return None
+        kinds: Mapping[str, FailureKind] = {"length": "truncated", "refusal": "refused"}
+        return kinds.get(self.trial["finish"], "unparsed")
 
 
 def score_run(store: Store, run_id: str, *, again: bool = False) -> int:

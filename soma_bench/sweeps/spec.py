@@ -7,7 +7,7 @@ sweep's own folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -78,6 +78,22 @@ class GenerationOptions(Strict):
         return Options(**{**self.model_dump(), "seed": self.seed + repeat})
 
 
+class RaceOptions(Strict):
+    """How ``sweep --race`` drops targets; see `soma_bench.sweeps.racing`."""
+
+    alpha: Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False)] = 0.05
+    """Most probable loss of an agent's best target over its whole race."""
+    regret: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.01
+    """What does not matter: an agent's race is over when its leader is expected to be no further
+    than this from the best, and targets that close to the leader are ties. 0 goes on to the end."""
+    strict: bool = False
+    """Bonferroni alone, without the bootstrap: holds however few the cases are, and saves less."""
+    cases: Annotated[int, Field(ge=2, le=100_000)] = 60
+    """Most independent cases (clusters) that an agent's race goes to."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Decides the order of the cases and the bootstrap."""
+
+
 class Sweep(Strict):
     """A declared set of trials."""
 
@@ -85,6 +101,8 @@ class Sweep(Strict):
     description: Annotated[str, Field(max_length=2000)] = ""
     suites: Annotated[dict[AgentName, _Path], Field(min_length=1)]
     """Path of the suite for each agent to be measured."""
+    split: Literal["dev", "held_out", "all"] = "all"
+    """Only the cases of this split of each suite."""
     cases_per_agent: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Only the first so many cases of each suite; all of them by default."""
     targets: Annotated[list[TargetSet], Field(min_length=1, max_length=200)]
@@ -99,6 +117,7 @@ class Sweep(Strict):
     """Whether images go to a cloud under ``deidentified``, with whatever stands in their pixels."""
     nlp_model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """An installed spaCy model that finds names under ``deidentified``; patterns alone by default."""
+    race: RaceOptions = RaceOptions()
     warm_up: bool = False
     """Whether each local model answers a short greeting before its first trial, so that no trial has
     to load it. It is not needed for sound latencies: a trial that loaded its model says so and is

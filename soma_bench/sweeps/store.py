@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -112,6 +112,25 @@ _scores = sa.Table(
     sa.Column("failure", sa.Text),
     sa.Column("parts", sa.JSON),
 )
+
+_looks = sa.Table(
+    "looks",
+    _metadata,
+    sa.Column("run_id", sa.Text, sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("agent", sa.Text, primary_key=True),
+    sa.Column("look", sa.Integer, primary_key=True),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("alpha", sa.Float, nullable=False),
+    sa.Column("standings", sa.JSON, nullable=False),
+    sa.Column("regret", sa.Float, nullable=False),
+    sa.Column("stop", sa.Text),
+    sa.Column("chosen", sa.Text),
+    sa.Column("rules", sa.JSON, nullable=False),
+    sa.Column("scorer_version", sa.Integer, nullable=False),
+)
+
+_ADDED_LATER = frozenset({_looks.name})
+"""Tables that a store may lack: what was measured before there were such is whole without them."""
 
 TrialStatus = Literal["done", "error"]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -214,6 +233,33 @@ class ScoreRecord:
     parts: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookRecord:
+    """One look of a race at one agent: what was seen and decided."""
+
+    agent: AgentName
+    look: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Field(ge=2)]
+    """Independent cases (clusters) that every target still in the race was measured on."""
+    alpha: _Share
+    """The look's share of the race's error."""
+    standings: Sequence[Mapping[str, Any]]
+    """Every target still in the race: ``target, mean, rival, t, p, dropped_by``."""
+    regret: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Expected cost in score of stopping here with the leader."""
+    stop: str | None
+    """Why the race ended here; None where it went on."""
+    chosen: str | None
+    """The target that was picked when the race ended here."""
+    rules: Mapping[str, Any]
+    scorer_version: int
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Targets that stayed in the race."""
+        return tuple(row["target"] for row in self.standings if row["dropped_by"] is None)
+
+
 Record = TypeVar("Record")
 
 
@@ -223,6 +269,7 @@ def now() -> str:
 
 
 _RUN, _TRIAL, _SCORE = TypeAdapter(RunRecord), TypeAdapter(TrialRecord), TypeAdapter(ScoreRecord)
+_LOOK = TypeAdapter(LookRecord)
 _JOINED = frozenset({"suite", "case_digest", "case"})
 """What `Store.trials` gives beside the fields of a trial."""
 
@@ -257,8 +304,10 @@ class Store:
                 sa.event.listen(self._engine, "connect", _set_pragmas)
             if create:
                 _metadata.create_all(self._engine)
-            missing = set(_metadata.tables) - set(sa.inspect(self._engine).get_table_names())
-            lacking = {} if missing else _lacking_columns(self._engine)
+            present = set(sa.inspect(self._engine).get_table_names())
+            missing = set(_metadata.tables) - present - _ADDED_LATER
+            lacking = {} if missing else _lacking_columns(self._engine, present)
+            self._keeps_looks = _looks.name in present
         except (sa.exc.SQLAlchemyError, ImportError, TypeError) as error:
             raise self._unusable(error) from error
         if missing:
@@ -287,14 +336,15 @@ class Store:
             )
         ours = {table.name: set(table.columns.keys()) for table in _metadata.tables.values()}
         found = {name: ours[name] <= tables[name] for name in ours.keys() & tables.keys()}
-        if len(found) == len(ours) and not all(found.values()):
-            raise self._older({name: sorted(ours[name] - tables[name]) for name in ours})
+        whole = found.keys() >= ours.keys() - _ADDED_LATER
+        if whole and not all(found.values()):
+            raise self._older({name: sorted(ours[name] - tables[name]) for name in found})
         if not all(found.values()) or (tables and not found):
             raise ConfigError(
                 f"{self.location}: is a database of something else; name another file by --store"
             )
         # A sweep that was killed while the tables were made is completed by the next one.
-        if len(found) < len(ours) and not create:
+        if not whole and not create:
             raise self._none_made()
         if create:
             _make_folder(path.parent)
@@ -460,6 +510,27 @@ class Store:
         for row in self._rows(query):
             yield self._record(_SCORE, row, f"score of trial {row['key']}")
 
+    def save_looks(self, run_id: str, agent: AgentName, looks: Sequence[LookRecord]) -> None:
+        """Keep the looks of a race at one agent, in place of those that were kept before."""
+        rows = [{"run_id": run_id, **dataclasses.asdict(look)} for look in looks]
+        old = sa.delete(_looks).where(_looks.c.run_id == run_id, _looks.c.agent == agent)
+        with self._engine.begin() as connection:
+            connection.execute(old)
+            if rows:
+                connection.execute(sa.insert(_looks), rows)
+
+    def looks(self, run_id: str) -> dict[AgentName, list[LookRecord]]:
+        """The looks of a raced run by agent, in their order; empty for a run that was not raced."""
+        found: dict[AgentName, list[LookRecord]] = {}
+        if not self._keeps_looks:
+            return found
+        query = sa.select(*(c for c in _looks.c if c is not _looks.c.run_id))
+        query = query.where(_looks.c.run_id == run_id).order_by(_looks.c.agent, _looks.c.look)
+        for row in self._rows(query):
+            record = self._record(_LOOK, row, f"look {row['look']} of {row['agent']}")
+            found.setdefault(record.agent, []).append(record)
+        return found
+
     def planned_count(self, run_id: str) -> int:
         """How many trials the run has in all."""
         query = sa.select(sa.func.count()).where(_run_trials.c.run_id == run_id)
@@ -537,11 +608,13 @@ def open_if_made(location: str) -> Store | None:
         return None
 
 
-def _lacking_columns(engine: sa.Engine) -> dict[str, list[str]]:
-    """Columns that this version writes and the database does not have, by table."""
+def _lacking_columns(engine: sa.Engine, tables: Container[str]) -> dict[str, list[str]]:
+    """Columns that this version writes and the database's tables do not have."""
     inspector = sa.inspect(engine)
     lacking = {}
     for name, table in _metadata.tables.items():
+        if name not in tables:
+            continue
         present = {column["name"] for column in inspector.get_columns(name)}
         absent = [column.name for column in table.columns if column.name not in present]
         if absent:

@@ -1,0 +1,156 @@
+"""Which targets can be told apart from an agent's best, on the cases that both have answered.
+
+The best is the one with the highest mean, and with few cases it is often only the luckiest: what is
+not clearly worse may be as good, and the cheaper or faster of them is the better choice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from soma_bench.scoring.statistics import (
+    MeanInterval,
+    Paired,
+    cases_needed,
+    detectable_difference,
+    holm,
+    paired_comparison,
+)
+from soma_bench.sweeps.scores import ScoredTrial
+from soma_bench.types import AgentName
+
+SMALL_DIFFERENCE = 0.05
+"""The difference in score for which a design is reckoned."""
+_ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstBest:
+    """One target beside the best of its agent."""
+
+    agent: AgentName
+    target: str
+    best: str
+    cases: int
+    """Cases that both have answered."""
+    difference: MeanInterval
+    """Mean of (target - best) over those cases, with its 95 % interval."""
+    p: float
+    """Two-sided, of the sign-flip test over clusters."""
+    p_holm: float
+    """Adjusted for all comparisons of the run, of all agents."""
+    more_cases: int | None
+    """About how many more cases would show a difference such as this one; 0 where it is shown,
+    None where there is no difference to be shown."""
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is told apart from the best."""
+        return self.p_holm <= _ALPHA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """What an agent's comparisons can show."""
+
+    agent: AgentName
+    cases: int
+    comparisons: int
+    """Of the whole run: they share the 5 %."""
+    sd: float
+    """Median over the targets of the paired standard deviation a case."""
+    detectable: float
+    """Smallest difference that so many cases show in 80 of 100 such runs."""
+    cases_for_small: int
+    """Cases that show a difference of `SMALL_DIFFERENCE` in 80 of 100 such runs."""
+
+
+def against_best(
+    ranked: Sequence[tuple[AgentName, str]],
+    trials: Mapping[tuple[AgentName, str], Sequence[ScoredTrial]],
+) -> tuple[list[AgainstBest], list[Design]]:
+    """Compare every target with its agent's best.
+
+    Args:
+        ranked: agent and target, an agent's best first.
+        trials: the finished trials of each of them.
+    """
+    best: dict[AgentName, str] = {}
+    pairs: list[tuple[AgentName, str, Paired]] = []
+    for agent, target in ranked:
+        if best.setdefault(agent, target) == target:
+            continue
+        paired = _paired(trials[agent, target], trials[agent, best[agent]])
+        if paired is not None:
+            pairs.append((agent, target, paired))
+    adjusted = holm([paired.p for _, _, paired in pairs])
+    rows = [
+        AgainstBest(
+            agent=agent,
+            target=target,
+            best=best[agent],
+            cases=paired.cases,
+            difference=paired.difference,
+            p=paired.p,
+            p_holm=p_holm,
+            more_cases=0 if p_holm <= _ALPHA else _more_cases(paired, len(pairs)),
+        )
+        for (agent, target, paired), p_holm in zip(pairs, adjusted, strict=True)
+    ]
+    return rows, _designs(pairs)
+
+
+def _paired(ours: Sequence[ScoredTrial], theirs: Sequence[ScoredTrial]) -> Paired | None:
+    """The comparison on shared cases; None where there are none."""
+    mine, other = _by_case(ours), _by_case(theirs)
+    shared = [case for case in mine if case in other]
+    if not shared:
+        return None
+    clusters = {scored.case.id: scored.case.cluster or scored.case.id for scored in ours}
+    return paired_comparison(
+        [mine[case] for case in shared],
+        [other[case] for case in shared],
+        clusters=[clusters[case] for case in shared],
+    )
+
+
+def _by_case(trials: Sequence[ScoredTrial]) -> dict[str, float]:
+    """Mean score over the repeats of each case."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for scored in trials:
+        values[scored.case.id].append(scored.score.primary_value)
+    return {case: fmean(repeats) for case, repeats in values.items()}
+
+
+def _more_cases(paired: Paired, comparisons: int) -> int | None:
+    difference = abs(paired.difference.mean)
+    if difference < 1e-9 or not paired.sd:
+        return None
+    # What was not found although the formula has it found takes one case more at least.
+    return max(1, cases_needed(difference, paired.sd, comparisons=comparisons) - paired.cases)
+
+
+def _designs(pairs: Sequence[tuple[AgentName, str, Paired]]) -> list[Design]:
+    by_agent: dict[AgentName, list[Paired]] = defaultdict(list)
+    for agent, _, paired in pairs:
+        by_agent[agent].append(paired)
+    designs = []
+    for agent, rivals in by_agent.items():
+        spreads = [rival.sd for rival in rivals if rival.sd]
+        if not spreads:
+            continue
+        sd, cases = median(spreads), round(median(rival.cases for rival in rivals))
+        designs.append(
+            Design(
+                agent=agent,
+                cases=cases,
+                comparisons=len(pairs),
+                sd=sd,
+                detectable=detectable_difference(cases, sd, comparisons=len(pairs)),
+                cases_for_small=cases_needed(SMALL_DIFFERENCE, sd, comparisons=len(pairs)),
+            )
+        )
+    return designs

@@ -1,0 +1,96 @@
+"""Separation: what is told apart from the best, and what it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from soma_bench.scoring.statistics import cases_needed, detectable_difference
+from soma_bench.separation import against_best
+from soma_bench.sweeps.scores import ScoredTrial
+from test_effects import trials
+
+
+def measured(**scores: Sequence[float]) -> dict[tuple[str, str], list[ScoredTrial]]:
+    """Trials of targets at one agent; each case stands alone."""
+    found = {}
+    for name, values in scores.items():
+        rows = trials(f"ollama:{name}", values)
+        found["alignment", f"ollama:{name}"] = [
+            ScoredTrial(
+                trial=row.trial,
+                case=row.case.model_copy(update={"id": row.trial["case_id"]}),
+                score=row.score,
+            )
+            for row in rows
+        ]
+    return found
+
+
+def test_a_clear_loser_is_told_apart_and_a_near_equal_is_not():
+    rng = np.random.default_rng(3)
+    best = rng.uniform(0.7, 1.0, 40)
+    near = np.clip(best + rng.normal(-0.01, 0.1, 40), 0, 1)
+    groups = measured(best=best.tolist(), near=near.tolist(), bad=(best - 0.5).tolist())
+    rows, designs = against_best(list(groups), groups)
+    by_target = {row.target: row for row in rows}
+    assert set(by_target) == {"ollama:near", "ollama:bad"}
+    bad, close = by_target["ollama:bad"], by_target["ollama:near"]
+    assert (bad.is_worse, bad.more_cases) == (True, 0)
+    assert bad.difference.mean == pytest.approx(-0.5)
+    assert bad.p_holm == pytest.approx(2 * bad.p)
+    assert not close.is_worse
+    sd = float(np.std(near - best, ddof=1))
+    needed = cases_needed(abs(float((near - best).mean())), sd, comparisons=2)
+    assert close.more_cases == needed - 40
+    (design,) = designs
+    assert (design.cases, design.comparisons) == (40, 2)
+    assert design.detectable == detectable_difference(40, design.sd, comparisons=2)
+
+
+def test_six_cases_tell_nothing_apart_among_many():
+    """The smallest p of six signs is 2/64: with five rivals it is no proof."""
+    groups = measured(
+        best=[1.0] * 6, **{f"rival{number}": [0.1 * number] * 6 for number in range(5)}
+    )
+    rows, _ = against_best(list(groups), groups)
+    assert {row.p for row in rows} == {2 / 64}
+    assert not any(row.is_worse for row in rows)
+
+
+def test_targets_that_never_differ_need_no_number_of_cases():
+    groups = measured(one=[0.5, 0.7, 0.9], two=[0.5, 0.7, 0.9])
+    ((row,), designs) = against_best(list(groups), groups)
+    assert (row.p, row.more_cases, designs) == (1, None, [])
+
+
+def test_each_agent_has_its_own_best_and_all_share_the_error():
+    first = measured(a=[1.0] * 10, b=[0.0] * 10)
+    second = {
+        ("pathologist", target): rows
+        for (_, target), rows in measured(b=[1.0] * 10, a=[0.0] * 10).items()
+    }
+    groups = {**first, **second}
+    rows, _ = against_best(list(groups), groups)
+    assert [(row.agent, row.best) for row in rows] == [
+        ("alignment", "ollama:a"),
+        ("pathologist", "ollama:b"),
+    ]
+    assert all(row.p_holm == pytest.approx(2 * row.p) for row in rows)
+
+
+def test_targets_without_a_shared_case_are_not_compared():
+    one = measured(a=[1.0])
+    other = {
+        key: [
+            ScoredTrial(
+                trial=row.trial, case=row.case.model_copy(update={"id": "x"}), score=row.score
+            )
+            for row in rows
+        ]
+        for key, rows in measured(b=[0.0]).items()
+    }
+    groups = {**one, **other}
+    assert against_best(list(groups), groups) == ([], [])

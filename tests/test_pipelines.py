@@ -187,7 +187,7 @@ def profile_file(tmp_path, monkeypatch) -> Path:
         agent = next(a for a in AGENT_BY_NAME.values() if a.system == request.messages[0].content)
         return agent.write(agent.examples[0][1])
 
-    def pool() -> ProviderPool:
+    def pool(_factory) -> ProviderPool:
         return ProviderPool(lambda _: ScriptedProvider(example_answer))
 
     monkeypatch.setattr("soma_bench.cli.confirm.ProviderPool", pool)

@@ -98,7 +98,14 @@ def no_key_shown(key: str) -> Iterator[list[BaseException]]:
     assert log.getvalue(), "nothing was logged: the hunt would find nothing"
     shown = [log.getvalue()]
     for error in caught:
-        shown += [str(error), repr(error), *traceback.format_exception(error), repr(vars(error))]
+        shown += traceback.format_exception(error)
+        link: BaseException | None = error
+        while link is not None:
+            shown += [str(link), repr(link), repr(vars(link))]
+            assert not hasattr(link, "request"), (
+                "an error with the request's headers is in the chain"
+            )
+            link = link.__cause__ or link.__context__
     for text in shown:
         assert key not in text
         assert key[-4:] not in text

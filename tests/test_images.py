@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -57,11 +58,45 @@ def encoded(kind: str, size=(8, 8)) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "media"), [("PNG", "image/png"), ("JPEG", "image/jpeg")])
-def test_an_encoded_image_goes_as_it_is_whatever_its_name_says(tmp_path, kind, media):
+def test_a_bare_image_goes_as_it_is_whatever_its_name_says(tmp_path, kind, media):
     path = tmp_path / "slice.txt"
     path.write_bytes(encoded(kind))
     image = load_image(path)
     assert (image.data, image.media_type) == (path.read_bytes(), media)
+
+
+def noisy() -> Pillow.Image:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    return Pillow.fromarray(noise)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_loses_its_texts_and_keeps_every_pixel(tmp_path, progressive):
+    exif = Pillow.Exif()
+    exif[0x010E] = PATIENT
+    path = tmp_path / "a.jpg"
+    noisy().save(path, exif=exif, comment=PATIENT, progressive=progressive)
+    assert path.read_bytes().count(b"Canary") == 2
+    data = load_image(path).data
+    assert b"Canary" not in data
+    with Pillow.open(path) as before, Pillow.open(io.BytesIO(data)) as after:
+        assert np.array_equal(np.asarray(before), np.asarray(after))
+
+
+def test_a_png_loses_its_texts_and_keeps_every_pixel(tmp_path):
+    texts = PngInfo()
+    texts.add_text("Patient", PATIENT)
+    texts.add_itxt("Name", PATIENT)
+    exif = Pillow.Exif()
+    exif[0x010E] = PATIENT
+    path = tmp_path / "a.png"
+    noisy().quantize(16).save(path, pnginfo=texts, exif=exif, transparency=3)
+    path.write_bytes(path.read_bytes() + PATIENT.encode())
+    assert path.read_bytes().count(b"Canary") == 4
+    data = load_image(path).data
+    assert b"Canary" not in data
+    with Pillow.open(path) as before, Pillow.open(io.BytesIO(data)) as after:
+        assert np.array_equal(np.asarray(before.convert("RGBA")), np.asarray(after.convert("RGBA")))
 
 
 def linear(values, centre: float, width: float) -> np.ndarray:

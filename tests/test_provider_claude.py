@@ -26,8 +26,8 @@ from http_failures import (
     run,
     stream,
 )
-from servers.base import Fault, closed_port, wait_until
-from servers.claude import KEY, THINKING, ClaudeServer, error_body, model_info, sse
+from servers.base import Fault, Recorded, Reply, closed_port, wait_until
+from servers.claude import KEY, THINKING, ClaudeServer, error_body, model_info, sse, what_is_wrong
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.claude import Claude
 from soma_bench.providers.claude_models import ALLOWANCE_TOKENS, from_table, names
@@ -63,6 +63,40 @@ def failure(server: ClaudeServer, ask: Ask, sent: Request, **settings: Any) -> P
 def body_of(server: ClaudeServer) -> dict[str, Any]:
     body: dict[str, Any] = server.asked("/v1/messages")[-1].json()
     return body
+
+
+# --- the test server itself --------------------------------------------------------------------
+
+GOOD: dict[str, Any] = {
+    "model": SONNET,
+    "max_tokens": 9,
+    "messages": [{"role": "user", "content": [{"type": "text", "text": "?"}]}],
+}
+
+
+def test_the_test_server_takes_what_the_api_takes() -> None:
+    assert what_is_wrong(GOOD, "2026-10-21") is None
+    assert what_is_wrong({**GOOD, "stream": True, "system": "s"}, "2026-10-21") is None
+    assert what_is_wrong({**GOOD, "model": HAIKU, "temperature": 0}, "2023-06-01") is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": 0},
+        {"seed": 0},
+        {"max_tokens": "9"},
+        {"messages": [{"role": "user", "content": [{"type": "picture"}]}]},
+        {"messages": [{"role": "nobody", "content": "?"}]},
+        {"thinking": {"type": "disabled"}},
+        {"model": HAIKU, "thinking": {"type": "enabled", "budget_tokens": 1024}},
+        {"model": HAIKU, "thinking": {"type": "enabled", "budget_tokens": 8}},
+        {"output_config": {"effort": "enormous"}},
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+    ],
+)
+def test_the_test_server_refuses_what_the_api_refuses(wrong: dict[str, Any]) -> None:
+    assert what_is_wrong({**GOOD, **wrong}, "2026-10-21")
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -266,6 +300,21 @@ def test_a_broken_answer_is_never_a_whole_one(
     assert failure(server, ask, request(SONNET)).kind in kind.split("|")
 
 
+def test_a_stream_that_ends_anywhere_before_its_last_event_ended_early(
+    server: ClaudeServer,
+) -> None:
+    async def work(claude: Claude) -> list[str]:
+        kinds = []
+        for after in range(1, len(server.events(SONNET, []))):
+            server.fault = Fault(after=after, then="end")
+            with pytest.raises(ProviderError) as caught:
+                await stream(claude, request(SONNET))
+            kinds.append(caught.value.kind)
+        return kinds
+
+    assert run(provider(server.url), work) == ["ended_early"] * 8
+
+
 @both
 @pytest.mark.parametrize(
     ("status", "error", "words", "kind", "retryable"),
@@ -361,7 +410,7 @@ def test_an_event_that_is_new_to_us_is_passed_over(server: ClaudeServer) -> None
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b'"text"', b"{}", b'{"type": "message", "content": 3, "stop_reason": "end_turn"}']
+    "body", [b"[]", b'"text"', b"{}", b"[" * 100_000, b'{"type": "message", "content": 3, "stop_reason": "end_turn"}']
 )  # fmt: skip
 def test_a_body_of_the_wrong_shape_is_malformed(server: ClaudeServer, body: bytes) -> None:
     server.fault = Fault(status=200, body=body)
@@ -507,6 +556,16 @@ def test_no_key_is_shown_whatever_fails(server: ClaudeServer, ask: Ask, status: 
     assert KEY not in repr(claude) + repr(vars(claude))
 
 
+@both
+def test_a_key_that_is_refused_is_not_shown(server: ClaudeServer, ask: Ask) -> None:
+    key = "sk-ant-another-canary-9876543210"
+    with no_key_shown(key) as caught:
+        with pytest.raises(ProviderError) as found:
+            run(provider(server.url, key=key), lambda p: ask(p, request(SONNET)))
+        caught.append(found.value)
+    assert found.value.kind == "bad_key"
+
+
 def test_a_key_that_cannot_be_a_header_is_not_shown() -> None:
     with pytest.raises(ProviderError) as found:
         run(
@@ -567,6 +626,14 @@ def test_available_lists_exact_names_or_says_why_not(server: ClaudeServer) -> No
     nobody = run(Claude(base_url=server.url), lambda p: p.available())
     assert nobody.models == ()
     assert "ANTHROPIC_API_KEY" in (nobody.reason or "")
+
+
+def test_a_server_that_says_less_of_its_models_is_listed_too(server: ClaudeServer) -> None:
+    async def less(request: Recorded, reply: Reply) -> None:
+        await reply.json({"object": "list", "data": [{"id": "smollm2", "object": "model"}]})
+
+    server.answer = less  # type: ignore[method-assign]
+    assert run(provider(server.url), lambda p: p.available()).models == ("smollm2",)
 
 
 def test_identity_names_the_api_and_the_address(server: ClaudeServer) -> None:

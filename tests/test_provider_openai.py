@@ -74,6 +74,35 @@ def body_of(server: OpenAIServer) -> dict[str, Any]:
     return body
 
 
+# --- the test server itself --------------------------------------------------------------------
+
+GOOD: dict[str, Any] = {"model": LUNA, "messages": [{"role": "user", "content": "?"}]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_ctx": 9},
+        {"max_tokens": 9},
+        {"temperature": 0},
+        {"reasoning_effort": "enormous"},
+        {"model": "gpt-5", "reasoning_effort": "none"},
+        {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "strict": True, "schema": SCHEMA},
+            }
+        },
+    ],
+)
+def test_the_test_server_refuses_what_the_api_refuses(
+    server: OpenAIServer, wrong: dict[str, Any]
+) -> None:
+    assert server.what_is_wrong(GOOD) is None
+    assert server.what_is_wrong({**GOOD, **wrong})
+
+
 # --- answers -----------------------------------------------------------------------------------
 
 
@@ -317,6 +346,20 @@ def test_a_broken_answer_is_never_a_whole_one(
     assert failure(server, ask, request(LUNA)).kind in kind.split("|")
 
 
+def test_a_stream_that_ends_anywhere_before_its_finish_ended_early(server: OpenAIServer) -> None:
+    async def work(openai: OpenAI) -> list[str]:
+        kinds = []
+        # The last three pieces are the finish, the usage and [DONE]: after the first the text is whole.
+        for after in range(1, len(server.chunks(LUNA, with_usage=True)) - 2):
+            server.fault = Fault(after=after, then="end")
+            with pytest.raises(ProviderError) as caught:
+                await stream(openai, request(LUNA))
+            kinds.append(caught.value.kind)
+        return kinds
+
+    assert run(provider(server.base_url), work) == ["ended_early"] * 4
+
+
 REFUSALS = [
     (400, None, "wrong", "bad_request", False),
     (400, "context_length_exceeded", "This model's maximum", "context_too_long", False),
@@ -391,6 +434,7 @@ def test_a_reason_that_no_request_of_ours_has_is_no_answer(
     "body",
     [
         b"[]",
+        b"[" * 100_000,
         b'"text"',
         b"{}",
         b'{"choices": []}',
@@ -398,9 +442,7 @@ def test_a_reason_that_no_request_of_ours_has_is_no_answer(
         b'{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}',
     ],
 )
-def test_a_body_or_a_chunk_of_the_wrong_shape_is_malformed(
-    server: OpenAIServer, body: bytes
-) -> None:
+def test_a_body_of_the_wrong_shape_is_malformed(server: OpenAIServer, body: bytes) -> None:
     server.fault = Fault(status=200, body=body)
     assert failure(server, complete, request(LUNA)).kind == "malformed"
 

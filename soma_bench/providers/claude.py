@@ -6,9 +6,10 @@ one cap for thoughts and answer; it gets the budget, or the level's allowance, o
 answer's ``max_tokens``.
 
 Sampling: models up to the 4.6 generation take ``temperature`` and ``top_p``, by the API's version
-of 2023, one of the two at a time (``top_p`` where it is given) and neither while they think. Later
-models sample as they do, and none takes a seed: what a model does not take is not sent, so that
-one sweep can hold for all its targets, and greedy decoding is no promise of this provider.
+of 2023, one of the two at a time (``top_p`` where it is given), a temperature of at most 1, and
+neither while they think. Later models sample as they do, none takes a seed, and the context window
+is the model's own: what a model does not take is not sent, so that one sweep can hold for all its
+targets, and greedy decoding is no promise of this provider.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from soma_bench.types import (
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
-_ERRORS = (anthropic.AnthropicError, httpx2.HTTPError, ValueError)
+_ERRORS = (anthropic.AnthropicError, httpx2.HTTPError, ValueError, RecursionError)
 """What the SDK lets through: its own errors, those of a connection that breaks while an answer is
 read, and those of JSON or UTF-8 that cannot be decoded."""
 
@@ -120,7 +121,9 @@ class Claude:
             failure = self._failure(error, limits)
         else:
             return call.read(answer, clock)
-        raise await self._explained(failure, request.model) from None
+        # Outside of the block, so that no error of the SDK, which holds the request's headers, is
+        # in the failure's chain.
+        raise await self._explained(failure, request.model)
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """Answer one request piece by piece; closing the iterator closes the connection."""
@@ -154,7 +157,7 @@ class Claude:
         finally:
             if opened is not None:
                 await opened.close()
-        raise await self._explained(failure, request.model) from None
+        raise await self._explained(failure, request.model)
 
     async def available(self) -> Availability:
         """The models that the key may use."""
@@ -215,6 +218,7 @@ class Claude:
         client = self._client()
         clock = Clock("claude", limits)
         wait = clock.wait_next if streaming else clock.wait_whole
+        failure: ProviderError | None = None
         try:
             info = await wait(client.models.retrieve(name, timeout=remote.timeout(limits)))
             found = from_api(info) if isinstance(info, ModelInfo) else from_table(name)
@@ -222,29 +226,33 @@ class Claude:
             # The SDK does not check what it reads: a compatible server may say less.
             found = from_table(name)
         except _ERRORS as error:
-            failure = self._failure(error, limits)
+            failure, found = self._failure(error, limits), from_table(name)
+        if failure is not None:
             if failure.kind in ("not_running", "bad_key", "timeout"):
-                raise failure from None
+                raise failure
             if failure.kind not in ("model_missing", "bad_request", "malformed"):
-                return from_table(name)
-            found = from_table(name)
+                return found
         self._models[name] = found
         return found
 
     async def _listed(self, limits: Limits) -> tuple[str, ...]:
         client = self._client()
         clock = Clock("claude", limits)
-        found: list[str] = []
         try:
             page = await clock.wait_whole(
                 client.models.list(limit=1000, timeout=remote.timeout(limits))
             )
-            found = [str(info.id) for info in page.data if info.lifecycle != "retired"]
+            return tuple(
+                str(info.id)
+                for info in page.data
+                # Compatible servers, and older ones, do not speak of it.
+                if getattr(info, "lifecycle", None) != "retired"
+            )
         except (AttributeError, TypeError):
-            raise remote.malformed("claude") from None
+            failure = remote.malformed("claude")
         except _ERRORS as error:
-            raise self._failure(error, limits) from None
-        return tuple(found)
+            failure = self._failure(error, limits)
+        raise failure
 
     async def _explained(self, failure: ProviderError, model: str) -> ProviderError:
         """A failure, with the nearest names where it is that of a name."""

@@ -1,7 +1,8 @@
-"""Image files as requests carry them: PNG and JPEG as they are, DICOM as a windowed 8-bit PNG.
+"""Image files as requests carry them: PNG and JPEG pixel for pixel, DICOM as a windowed 8-bit PNG.
 
-What kind a file is, its first bytes say, never its name. Of a DICOM file only the pixels go on: the
-PNG is made from the bare numbers, so no header, and nobody's name, can travel with it.
+What kind a file is, its first bytes say, never its name. Only pixels go on, so that nobody's name
+travels with them: of a DICOM file the PNG is made from the bare numbers, and from PNG and JPEG files
+all text, EXIF and comments are taken out without touching how the pixels are coded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ _MAX_DICOM_BYTES = 256 * 2**20
 _MAX_PIXELS = 64_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+_PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB"})
+"""Chunks that say how the pixels look, and can say nothing else."""
+_JPEG_SCAN, _JPEG_COMMENT = 0xDA, 0xFE
+_JPEG_DROPPED = frozenset({*range(0xE1, 0xEE), 0xEF, _JPEG_COMMENT})
+"""Application segments but JFIF's and Adobe's, which tell how colours are coded; and comments."""
 _DICOM_AT, _DICOM = 128, b"DICM"
 _HEAD_BYTES = _DICOM_AT + len(_DICOM)
 
@@ -68,10 +74,10 @@ def load_image(
         raise ConfigError(f"{path}: is not DICOM, and only DICOM images take a window")
     if data.startswith(_PNG):
         _check_encoded(path, data, "PNG")
-        return Image(data, "image/png")
+        return Image(_bare_png(data), "image/png")
     if data.startswith(_JPEG):
         _check_encoded(path, data, "JPEG")
-        return Image(data, "image/jpeg")
+        return Image(_bare_jpeg(path, data), "image/jpeg")
     raise ConfigError(f"{path}: is not a PNG, JPEG or DICOM image")
 
 
@@ -85,6 +91,36 @@ def _check_encoded(path: Path, data: bytes, kind: str) -> None:
             image.load()
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
         raise ConfigError(f"{path}: is a broken {kind} image: {error}") from error
+
+
+def _bare_png(data: bytes) -> bytes:
+    """A PNG, known to be whole, without its texts and without what stands after its end."""
+    kept, at = [_PNG], len(_PNG)
+    kind = b""
+    while kind != b"IEND":
+        kind = data[at + 4 : at + 8]
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        if kind in _PNG_KEPT:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
+
+
+def _bare_jpeg(path: Path, data: bytes) -> bytes:
+    """A JPEG, known to be whole, without EXIF, comments and other makers' segments."""
+    kept, at = [data[:2]], 2
+    marker = 0
+    while marker != _JPEG_SCAN:
+        if at + 4 > len(data) or data[at] != 0xFF:
+            raise ConfigError(f"{path}: is a JPEG with something between its segments (byte {at})")
+        marker = data[at + 1]
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xFF:  # fill bytes may stand before a marker
+            end = at + 1
+        elif marker not in _JPEG_DROPPED:
+            kept.append(data[at:end])
+        at = end
+    return b"".join([*kept, data[at:]])
 
 
 def _check_pixels(path: Path, width: int, height: int) -> None:

@@ -46,7 +46,8 @@ class LlamaCpp:
     """Runs the GGUF files of one folder, one request at a time.
 
     A call that gives up returns at once; the engine is free again at its next token, since nothing
-    can interrupt it while it reads a prompt.
+    can interrupt it while it reads a prompt. While a model loads, the whole interpreter stands still
+    (xllamacpp 2026.10 holds its lock): a limit that passes meanwhile is told when loading has ended.
 
     Args:
         directory: folder of the models; the user's cache folder by default.

@@ -4,7 +4,7 @@ OpenAI's own models are known by name (`soma_bench.providers.openai_models`). Th
 or, where the model can, ``off``; the API takes no budget. Its one cap for thoughts and answer gets
 the level's allowance on top of the answer's ``max_tokens``. Sampling parameters and the seed go to
 the models that take them, and are left out for the others, so that one sweep can hold for all its
-targets; greedy decoding is no promise of this provider.
+targets; greedy decoding is no promise of this provider, and the context window is the model's own.
 
 Any other name belongs to a compatible server (llama.cpp, vLLM, an MLX server), which is asked for
 its list of models once. What such a server spends thinking counts within ``max_tokens``, as long as
@@ -50,7 +50,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 _NO_KEY = "none"
 """What the SDK gets for a server on this machine that asks for no key."""
 
-_ERRORS = (openai.OpenAIError, httpx2.HTTPError, ValueError)
+_ERRORS = (openai.OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
 """What the SDK lets through: its own errors, and those of JSON or UTF-8 that cannot be decoded."""
 
 _BY_STATUS: Mapping[int, ProviderFailure] = {
@@ -132,7 +132,7 @@ class OpenAI:
             failure = self._failure(error, limits)
         else:
             return call.read(answer, clock)
-        raise await self._explained(failure, request.model) from None
+        raise await self._explained(failure, request.model)
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """Answer one request piece by piece; closing the iterator closes the connection."""
@@ -164,7 +164,7 @@ class OpenAI:
         finally:
             if opened is not None:
                 await opened.close()
-        raise await self._explained(failure, request.model) from None
+        raise await self._explained(failure, request.model)
 
     async def available(self) -> Availability:
         """The models that the backend lists."""
@@ -252,7 +252,9 @@ class OpenAI:
             failure = remote.malformed("openai")
         else:
             return listed
-        raise failure from None
+        # Outside of the block, so that no error of the SDK, which holds the request's headers, is
+        # in the failure's chain.
+        raise failure
 
     async def _explained(self, failure: ProviderError, model: str) -> ProviderError:
         """A failure, with the nearest names where it is that of a name."""

@@ -103,14 +103,15 @@ def broken(provider: str, error: BaseException, base_url: str, limits: Limits) -
     if isinstance(cause, httpx2.ConnectError):
         return ProviderError(
             provider,
-            f"nothing answers at {address}; is it running, and is the network up?",
+            f"nothing answers at {address} ({quoted(cause, '')}); is it running, and is the network up?",
             kind="not_running",
         )
     if isinstance(cause, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError):
         return ProviderError(
             provider, f"the connection to {address} broke before the answer's end", kind="cut_off"
         )
-    if isinstance(cause, httpx2.DecodingError | ValueError) or isinstance(error, ValueError):
+    unreadable = httpx2.DecodingError | ValueError | RecursionError
+    if isinstance(cause, unreadable) or isinstance(error, unreadable):
         return malformed(provider)
     return ProviderError(
         provider, f"the call to {address} failed ({type(cause or error).__name__})", kind="backend"

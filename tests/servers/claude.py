@@ -13,6 +13,7 @@ under status 200; models with ``capabilities`` at ``/v1/models``.
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, get_type_hints
 
 from anthropic.types.message_create_params import (
@@ -265,3 +266,16 @@ def _wrong_schema(body: dict[str, Any]) -> str | None:
         return next(filter(None, map(walk, node.values())), None)
 
     return walk(schema)
+
+
+def main() -> None:
+    """Serve on its own until standard input ends, for benchmarks; the address is printed first."""
+    with ClaudeServer() as server:
+        server.record = False
+        server.text = ["word "] * 200
+        print(server.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ server, which lists its models so, answers only for them, and sends thoughts as
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -276,3 +277,16 @@ def _wrong_schema(node: Any) -> str | None:
     if {"minLength", "maxLength"} & set(node):
         return "Invalid schema for response_format 'answer': 'maxLength' is not permitted"
     return next(filter(None, map(_wrong_schema, node.values())), None)
+
+
+def main() -> None:
+    """Serve on its own until standard input ends, for benchmarks; the address is printed first."""
+    with OpenAIServer() as server:
+        server.record = False
+        server.text = ["word "] * 200
+        print(server.base_url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ from soma_bench.files import first_problem
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Provenance
 from soma_bench.scoring import SCORER_BY_AGENT
-from soma_bench.scoring.statistics import bootstrap_mean, percentile
+from soma_bench.scoring.statistics import mean_interval, percentile
 from soma_bench.sweeps.scores import ScoredTrial, scored_trials
 from soma_bench.sweeps.store import RunRecord, Store
 from soma_bench.types import AGENTS, AgentName
@@ -91,9 +91,11 @@ def compare_run(store: Store, run_id: str) -> Comparison:
 
 def _evidence(agent: AgentName, target: str, group: Sequence[ScoredTrial]) -> Evidence:
     by_case: dict[str, list[float]] = defaultdict(list)
+    clusters: dict[str, str] = {}
     for scored in group:
-        by_case[scored.trial["case_id"]].append(scored.score.primary_value)
-    quality = bootstrap_mean(list(by_case.values()))
+        by_case[scored.case.id].append(scored.score.primary_value)
+        clusters[scored.case.id] = scored.case.cluster or scored.case.id
+    quality = mean_interval(list(by_case.values()), clusters=[clusters[case] for case in by_case])
     trials = [scored.trial for scored in group]
     latencies = [trial["total_s"] for trial in trials if _is_clean(trial)] or [
         trial["total_s"] for trial in trials

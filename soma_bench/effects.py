@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal, get_args
 
-from soma_bench.scoring.statistics import MeanInterval, bootstrap_mean
+from soma_bench.scoring.statistics import MeanInterval, paired_comparison
 from soma_bench.sweeps.scores import ScoredTrial
 from soma_bench.types import AGENTS, AgentName, Target, Thinking, ThinkingLevel
 
@@ -45,6 +45,7 @@ class _Measured:
     target: Target
     weights_bytes: int
     by_case: Mapping[str, tuple[float, float]]
+    clusters: Mapping[str, str]
 
 
 def effects(scored: Iterable[ScoredTrial]) -> list[Effect]:
@@ -81,8 +82,10 @@ def _measured(scored: Iterable[ScoredTrial]) -> dict[AgentName, list[_Measured]]
         lambda: defaultdict(list)
     )
     weights: dict[str, int] = {}
+    clusters: dict[AgentName, dict[str, str]] = defaultdict(dict)
     for one in scored:
         trial = one.trial
+        clusters[trial["agent"]][trial["case_id"]] = one.case.cluster or trial["case_id"]
         figures = (one.score.primary_value, trial["total_s"])
         scores[trial["agent"], trial["target"]][trial["case_id"]].append(figures)
         weights[trial["target"]] = trial["identity"].get("weights_bytes") or 0
@@ -92,7 +95,9 @@ def _measured(scored: Iterable[ScoredTrial]) -> dict[AgentName, list[_Measured]]
             case: (fmean(value for value, _ in figures), fmean(time for _, time in figures))
             for case, figures in by_case.items()
         }
-        by_agent[agent].append(_Measured(Target.parse(target), weights[target], means))
+        by_agent[agent].append(
+            _Measured(Target.parse(target), weights[target], means, clusters[agent])
+        )
     return by_agent
 
 
@@ -127,7 +132,11 @@ def _against_baseline(
                 baseline=str(baseline.target),
                 target=str(row.target),
                 cases=len(cases),
-                quality=bootstrap_mean([[ours[0] - theirs[0]] for ours, theirs in pairs]),
+                quality=paired_comparison(
+                    [ours[0] for ours, _ in pairs],
+                    [theirs[0] for _, theirs in pairs],
+                    clusters=[row.clusters[case] for case in cases],
+                ).difference,
                 latency_s=median(ours[1] - theirs[1] for ours, theirs in pairs),
             )
         )

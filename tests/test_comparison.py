@@ -13,7 +13,7 @@ from soma_bench.cases.suite import load_suite
 from soma_bench.comparison import Comparison, compare_run
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.pool import ProviderPool
-from soma_bench.scoring.statistics import bootstrap_mean
+from soma_bench.scoring.statistics import mean_interval
 from soma_bench.sweeps.runner import plan_sweep, run_plan
 from soma_bench.sweeps.spec import sweep_from
 from soma_bench.sweeps.store import Store
@@ -94,7 +94,7 @@ def test_every_figure_of_a_target_by_hand(store):
     assert (row.agent, row.target, row.metric) == ("alignment", "llamacpp:m", "intent accuracy")
     assert (row.n, row.cases, row.answer_failures) == (4, 4, 1)
     assert row.quality == pytest.approx(0.5)
-    interval = bootstrap_mean([[1.0], [0.0], [0.0], [1.0]])
+    interval = mean_interval([[1.0], [0.0], [0.0], [1.0]])
     assert (row.quality_low, row.quality_high) == (interval.low, interval.high)
     assert row.latency_p50_s == pytest.approx(3), "between 2 and 4"
     assert row.latency_p95_s == pytest.approx(4 + 0.85 * 5), "position 0.95 * 3 = 2.85 of 0 to 3"
@@ -123,7 +123,7 @@ def test_repeats_count_as_trials_and_share_a_case(store):
     (row,) = comparison.evidence
     assert (row.n, row.cases) == (6, 2)
     assert row.quality == pytest.approx(4 / 6)
-    interval = bootstrap_mean([[1.0] * 3, [1.0, 0.0, 0.0]])
+    interval = mean_interval([[1.0] * 3, [1.0, 0.0, 0.0]])
     assert (row.quality_low, row.quality_high) == (interval.low, interval.high)
 
 

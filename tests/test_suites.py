@@ -516,3 +516,29 @@ def test_damaged_suite_loads_or_is_refused_in_one_line_and_never_anything_else(t
     else:
         assert all(isinstance(case.reference, Strict) for case in found.cases)
         assert found.digest.startswith("sha256:")
+
+
+# Splits and clusters.
+
+
+def test_part_holds_exactly_the_cases_of_its_split_in_their_order(tmp_path):
+    rows = [
+        row_text(id="a", split="dev", cluster="one"),
+        row_text(id="b", split="held_out"),
+        row_text(id="c"),
+        row_text(id="d", split="dev", cluster="one"),
+    ]
+    suite = load_suite(written(tmp_path, "\n".join(rows)))
+    assert [case.id for case in suite.part("dev").cases] == ["a", "d"]
+    assert [case.id for case in suite.part("held_out").cases] == ["b"]
+    assert [case.cluster for case in suite.cases] == ["one", None, None, "one"]
+
+
+def test_part_of_an_undivided_suite_is_refused(tmp_path):
+    suite = load_suite(written(tmp_path, row_text()))
+    with pytest.raises(ConfigError, match="has no case of split 'held_out'"):
+        suite.part("held_out")
+
+
+def test_unknown_split_is_refused(tmp_path):
+    assert "1: split: " in refusal(written(tmp_path, row_text(split="test")))

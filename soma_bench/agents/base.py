@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soma_bench.errors import AnswerError, ConfigError
 from soma_bench.files import digest, first_problem, parse_json
-from soma_bench.types import AgentName, Completion, Message, Options, Request, Thinking
+from soma_bench.types import AgentName, Completion, Image, Message, Options, Request, Thinking
 
 
 class Strict(BaseModel):
@@ -79,6 +79,8 @@ class Agent(Generic[In, Out]):
     schema: Mapping[str, Any] | None
     """JSON Schema of the answer; None for free text."""
     max_tokens: int
+    render_with_image: Callable[[In], str] | None = None
+    """The user's turn where pictures go with it; None for an agent that looks at none."""
 
     @property
     def digest(self) -> str:
@@ -86,21 +88,47 @@ class Agent(Generic[In, Out]):
         turns = [(self.render(given), self.write(answer)) for given, answer in self.examples]
         return digest([self.system, turns, self.schema, self.max_tokens])
 
-    def messages(self, inputs: In) -> tuple[Message, ...]:
-        """The conversation that asks the agent's question about ``inputs``."""
+    def messages(self, inputs: In, images: tuple[Image, ...] = ()) -> tuple[Message, ...]:
+        """The conversation that asks the agent's question about ``inputs``.
+
+        Raises:
+            ConfigError: there are images and the agent looks at none.
+        """
         turns = [Message("system", self.system)]
         for example_input, example_output in self.examples:
             turns.append(Message("user", self.render(example_input)))
             turns.append(Message("assistant", self.write(example_output)))
-        return (*turns, Message("user", self.render(inputs)))
+        if not images:
+            return (*turns, Message("user", self.render(inputs)))
+        if self.render_with_image is None:
+            raise ConfigError(f"{self.name}: looks at no images; leave them out")
+        return (*turns, Message("user", self.render_with_image(inputs), images))
 
     def request(
-        self, inputs: In, *, model: str, thinking: Thinking | None, options: Options
+        self,
+        inputs: In,
+        *,
+        model: str,
+        thinking: Thinking | None,
+        options: Options,
+        images: tuple[Image, ...] = (),
     ) -> Request:
-        """The request that a sweep and the pipeline alike send to a provider."""
+        """The request that a sweep and the pipeline alike send to a provider.
+
+        Args:
+            inputs: what the agent is asked about.
+            model: the model's exact name.
+            thinking: the thinking setting.
+            options: generation settings.
+            images: what the inputs' pictures show, for a model that sees; without them the agent
+                is asked in words alone.
+
+        Raises:
+            ConfigError: there are images and the agent looks at none.
+        """
         return Request(
             model=model,
-            messages=self.messages(inputs),
+            messages=self.messages(inputs, images),
             max_tokens=self.max_tokens,
             thinking=thinking,
             schema=self.schema,

@@ -48,6 +48,10 @@ class PathologistInput(Strict):
     def _says_what_was_seen(self) -> PathologistInput:
         if self.findings is None and not self.regions:
             raise ValueError("give findings (they may be empty) or regions")
+        if any(region.area_mm2 is None for region in self.regions):
+            raise ValueError(
+                "regions must be measured in mm2: without a spacing pixels say nothing"
+            )
         return self
 
 

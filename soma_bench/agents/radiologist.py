@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from soma_bench.agents.base import (
     Agent,
@@ -16,6 +16,7 @@ from soma_bench.agents.base import (
     prompt_text,
     render_revision,
 )
+from soma_bench.agents.pictures import PhantomPicture, Picture, Spacing
 
 Location = Literal[
     "upper lobe",
@@ -56,8 +57,10 @@ class Region(Strict):
     """What the segmentation takes it for, such as ``nodule`` or ``aorta``."""
     structure: Annotated[str, Field(min_length=1, max_length=60)]
     """The anatomical structure it lies in, such as ``right upper lobe``."""
-    area_mm2: Annotated[float, Field(gt=0, le=200_000, allow_inf_nan=False)]
+    area_mm2: Annotated[float, Field(gt=0, le=200_000, allow_inf_nan=False)] | None = None
     """Area in the axial slice where it is largest."""
+    area_px: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """The same area in pixels, where the mask was not measured in millimetres."""
     diameter_mm: Annotated[float, Field(ge=1, le=300, allow_inf_nan=False)] | None = None
     """Longest diameter in that slice; None where only the area was measured."""
     centroid_mm: tuple[Coordinate, Coordinate, Coordinate]
@@ -65,6 +68,12 @@ class Region(Strict):
     mean_hu: Annotated[int, Field(ge=-1024, le=3071)] | None = None
     """Mean attenuation in Hounsfield units."""
     margin: Margin | None = None
+
+    @model_validator(mode="after")
+    def _has_one_area(self) -> Region:
+        if (self.area_mm2 is None) == (self.area_px is None):
+            raise ValueError("give area_mm2 or area_px, and not both")
+        return self
 
 
 class RadiologistInput(Strict):
@@ -74,7 +83,24 @@ class RadiologistInput(Strict):
     """Modality, technique and anything that limits it."""
     clinical_context: Annotated[str, Field(max_length=1000)] = ""
     regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=20)]
+    pixel_spacing_mm: Spacing | None = None
+    """Of the slices that areas in pixels were counted in, and of the image."""
+    image: Picture | None = None
+    """A slice of the examination, for models that see; the others get the regions."""
     revision: MaybeRevision = None
+
+    @model_validator(mode="after")
+    def _pixels_have_a_size(self) -> RadiologistInput:
+        spacing = self.pixel_spacing_mm
+        counted = [region.id for region in self.regions if region.area_px is not None]
+        if counted and spacing is None:
+            raise ValueError(
+                f"region {counted[0]} is counted in pixels and pixel_spacing_mm is missing:"
+                " nobody can tell its size"
+            )
+        if isinstance(self.image, PhantomPicture) and self.image.slice.pixel_spacing_mm != spacing:
+            raise ValueError("pixel_spacing_mm is not that of the image's slice")
+        return self
 
 
 class Finding(Strict):
@@ -126,18 +152,47 @@ def render_region(region: Region) -> str:
     hu = "" if region.mean_hu is None else f", {region.mean_hu} HU"
     margin = "" if region.margin is None else f", {region.margin} margin"
     x, y, z = (round(value) for value in region.centroid_mm)
+    area = f"{region.area_px} pixels" if region.area_mm2 is None else f"{region.area_mm2:g} mm2"
     return (
         f"{region.id}: {region.label} in {region.structure}, {diameter}"
-        f"area {region.area_mm2:g} mm2, centroid ({x}, {y}, {z}) mm{hu}{margin}"
+        f"area {area}, centroid ({x}, {y}, {z}) mm{hu}{margin}"
     )
 
 
 def _render(inputs: RadiologistInput) -> str:
+    lines = _exam_lines(inputs)
+    if inputs.pixel_spacing_mm is not None:
+        lines.append(
+            f"Pixel spacing: {inputs.pixel_spacing_mm:g} mm (area in mm2 = pixels x spacing squared)"
+        )
+    lines += ["Regions:", *map(render_region, inputs.regions)]
+    return "\n".join(lines + render_revision(inputs.revision))
+
+
+def _render_with_image(inputs: RadiologistInput) -> str:
+    """The same question where the image itself is shown instead of what was measured in it."""
+    lines = _exam_lines(inputs)
+    if isinstance(inputs.image, PhantomPicture):
+        piece = inputs.image.slice
+        lines += [
+            f"Image: one axial slice, {inputs.image.window} window, {piece.level} level;"
+            " R and L mark the patient's sides, front at the top; the scale bar is 50 mm.",
+            "Report every nodule in the lungs. location at the upper level: upper lobe. At the middle"
+            " and lower level: in the front half of the lung middle lobe (right) or lingula (left),"
+            " in the back half lower lobe.",
+        ]
+    elif inputs.image is not None:
+        lines.append(f"Image: {inputs.image.note or 'one slice of the examination'}")
+    if inputs.pixel_spacing_mm is not None:
+        lines.append(f"Pixel spacing: {inputs.pixel_spacing_mm:g} mm")
+    return "\n".join(lines + render_revision(inputs.revision))
+
+
+def _exam_lines(inputs: RadiologistInput) -> list[str]:
     lines = [f"Exam: {inputs.exam}"]
     if inputs.clinical_context:
         lines.append(f"Context: {inputs.clinical_context}")
-    lines += ["Regions:", *map(render_region, inputs.regions)]
-    return "\n".join(lines + render_revision(inputs.revision))
+    return lines
 
 
 AGENT = Agent(
@@ -183,6 +238,7 @@ AGENT = Agent(
         ),
     ),
     render=_render,
+    render_with_image=_render_with_image,
     write=json_writer,
     parse=json_parser(RadiologistOutput),
     schema=answer_schema(RadiologistOutput),

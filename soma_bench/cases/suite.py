@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from soma_bench.cases.alignment import AlignmentCase
-from soma_bench.cases.base import Case
+from soma_bench.cases.base import Case, Split
 from soma_bench.cases.pathologist import PathologistCase
 from soma_bench.cases.qc_reviewer import QCReviewerCase
 from soma_bench.cases.radiologist import RadiologistCase
@@ -58,6 +58,17 @@ class Suite:
         if count < 1:
             raise ConfigError(f"{self.path}: take at least 1 case, not {count}")
         return replace(self, cases=self.cases[:count])
+
+    def part(self, split: Split) -> Suite:
+        """The suite's cases of one split.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        cases = tuple(case for case in self.cases if case.split == split)
+        if not cases:
+            raise ConfigError(f"{self.path}: has no case of split {split!r}; use split: all")
+        return replace(self, cases=cases)
 
 
 def load_suite(path: Path) -> Suite:

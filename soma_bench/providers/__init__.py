@@ -80,9 +80,7 @@ def create_provider(name: ProviderName, backend: Backend | None = None) -> Provi
     return _FACTORIES[name](backend or backend_from_environment(name))
 
 
-def backend_from_environment(
-    name: ProviderName, environment: Environment | None = None
-) -> Backend:
+def backend_from_environment(name: ProviderName, environment: Environment | None = None) -> Backend:
     """How the environment says to reach a provider's backend.
 
     Args:

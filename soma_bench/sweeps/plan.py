@@ -11,11 +11,20 @@ from typing import Any
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.base import Case
+from soma_bench.cases.images import load_images
 from soma_bench.cases.suite import Suite, load_suite
 from soma_bench.errors import ConfigError
 from soma_bench.files import digest
 from soma_bench.sweeps.spec import Sweep
-from soma_bench.types import AGENTS, AgentName, ModelIdentity, ProviderName, Request, Target
+from soma_bench.types import (
+    AGENTS,
+    AgentName,
+    Image,
+    ModelIdentity,
+    ProviderName,
+    Request,
+    Target,
+)
 
 _MAX_TRIALS = 200_000
 """Weeks of work for a small model; a sweep of more is a slip, and its plan would fill the memory."""
@@ -46,6 +55,8 @@ class Plan:
     epoch: int
     """0, or how many times the sweep was started anew; part of every key."""
     trials: tuple[PlannedTrial, ...]
+    seeing: frozenset[ModelKey] = frozenset()
+    """Models that are shown a case's image; the others are told its measured regions."""
 
     @property
     def digest(self) -> str:
@@ -60,20 +71,27 @@ class Plan:
 
     def request(self, trial: PlannedTrial) -> Request:
         """The request of a trial."""
-        return build_request(self.sweep, trial.agent, trial.target, trial.case, trial.repeat)
+        suite = next(suite for suite in self.suites if suite.agent == trial.agent)
+        images = _images(suite, trial.case, trial.target, self.seeing)
+        return build_request(
+            self.sweep, trial.agent, trial.target, trial.case, trial.repeat, images
+        )
 
 
 def load_suites(sweep: Sweep, folder: Path) -> tuple[Suite, ...]:
-    """The sweep's suites, cut to ``cases_per_agent``, in the order of the agents.
+    """The sweep's suites, cut to its split and ``cases_per_agent``, in the order of the agents.
 
     Raises:
-        ConfigError: a suite cannot be read, or is for another agent than the sweep says.
+        ConfigError: a suite cannot be read, is for another agent than the sweep says, or has no
+            case of the sweep's split.
     """
     suites = []
     for agent in (name for name in AGENTS if name in sweep.suites):
         suite = load_suite(folder / sweep.suites[agent])
         if suite.agent != agent:
             raise ConfigError(f"{suite.path}: holds cases of {suite.agent}, not of {agent}")
+        if sweep.split != "all":
+            suite = suite.part(sweep.split)
         suites.append(suite.take(sweep.cases_per_agent) if sweep.cases_per_agent else suite)
     return tuple(suites)
 
@@ -85,15 +103,34 @@ def models_of(sweep: Sweep) -> tuple[ModelKey, ...]:
 
 
 def build_request(
-    sweep: Sweep, agent: AgentName, target: Target, case: Case, repeat: int
+    sweep: Sweep,
+    agent: AgentName,
+    target: Target,
+    case: Case,
+    repeat: int,
+    images: tuple[Image, ...] = (),
 ) -> Request:
-    """The request that puts a case to a target."""
+    """The request that puts a case to a target, with its images if the target is to see them."""
     return AGENT_BY_NAME[agent].request(
         case.input,
         model=target.model,
         thinking=target.thinking,
         options=sweep.options.options(repeat),
+        images=images,
     )
+
+
+def _images(
+    suite: Suite, case: Case, target: Target, seeing: frozenset[ModelKey]
+) -> tuple[Image, ...]:
+    """What a target is shown of a case.
+
+    Raises:
+        ConfigError: the case's image cannot be read or made.
+    """
+    if (target.provider, target.model) not in seeing:
+        return ()
+    return load_images(case, suite.path.parent)
 
 
 def describe_request(request: Request) -> dict[str, Any]:
@@ -117,11 +154,12 @@ def make_plan(
     identities: Mapping[ModelKey, ModelIdentity],
     *,
     epoch: int = 0,
+    seeing: frozenset[ModelKey] = frozenset(),
 ) -> Plan:
     """Expand a sweep: by model, then agent, then thinking, so that prompts in a row share most.
 
     Raises:
-        ConfigError: the sweep has more trials than anyone would run.
+        ConfigError: the sweep has more trials than anyone would run, or an image cannot be read.
     """
     groups: dict[ModelKey, dict[AgentName, list[Target]]] = {}
     for model in models_of(sweep):
@@ -142,7 +180,23 @@ def make_plan(
         )
     trials = tuple(
         PlannedTrial(
-            key=_key(sweep, identities[model], suite.agent, target, case, repeat, epoch),
+            key=_key(
+                sweep,
+                build_request(
+                    sweep,
+                    suite.agent,
+                    target,
+                    case,
+                    repeat,
+                    _images(suite, case, target, seeing),
+                ),
+                identities[model],
+                suite.agent,
+                target,
+                case,
+                repeat,
+                epoch,
+            ),
             agent=suite.agent,
             target=target,
             suite=suite.name,
@@ -156,12 +210,18 @@ def make_plan(
         for repeat in range(sweep.repeats)
     )
     return Plan(
-        sweep=sweep, suites=tuple(suites), identities=identities, epoch=epoch, trials=trials
+        sweep=sweep,
+        suites=tuple(suites),
+        identities=identities,
+        epoch=epoch,
+        trials=trials,
+        seeing=seeing,
     )
 
 
 def _key(
     sweep: Sweep,
+    request: Request,
     identity: ModelIdentity,
     agent: AgentName,
     target: Target,
@@ -170,7 +230,6 @@ def _key(
     epoch: int,
 ) -> str:
     """Digest of everything that decides an answer; the reference is no part of it."""
-    request = build_request(sweep, agent, target, case, repeat)
     # Placeholders are put in at the call: the same request then asks something else.
     changed = {"privacy": sweep.privacy} if sweep.deidentifies else {}
     return digest(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from soma_bench.agents import AGENT_BY_NAME
+from soma_bench.cases.images import has_image
+from soma_bench.cases.suite import Suite
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers import Provider
 from soma_bench.providers.pool import ProviderPool
@@ -85,10 +87,26 @@ async def plan_sweep(
     for provider, model in models_of(sweep):
         identities[provider, model] = await providers.get(provider).identity(model)
     await _refuse_unknown_levels(sweep, providers)
-    plan = make_plan(sweep, suites, identities)
+    seeing = await _seeing_models(sweep, suites, providers)
+    plan = make_plan(sweep, suites, identities, seeing=seeing)
     ran = store.latest_epoch(plan.digest) if store else None
     epoch = 0 if ran is None else ran + 1 if fresh else ran
-    return make_plan(sweep, suites, identities, epoch=epoch) if epoch else plan
+    return make_plan(sweep, suites, identities, epoch=epoch, seeing=seeing) if epoch else plan
+
+
+async def _seeing_models(
+    sweep: Sweep, suites: tuple[Suite, ...], providers: ProviderPool
+) -> frozenset[ModelKey]:
+    """The models that see; nobody is asked where no case has an image."""
+    if not any(has_image(case) for suite in suites for case in suite.cases):
+        return frozenset()
+    seeing = set()
+    for name, model in models_of(sweep):
+        provider = providers.get(name)
+        if (await provider.capabilities(model)).vision:
+            seeing.add((name, model))
+        await provider.unload()
+    return frozenset(seeing)
 
 
 def _refuse_what_leaves(sweep: Sweep, providers: ProviderPool) -> None:
@@ -125,12 +143,20 @@ async def run_plan(
     store: Store,
     providers: ProviderPool,
     *,
+    only: Container[str] | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Run every trial of a plan that is not in the store yet.
 
     A backend's failure is tried once more when that may help, after the wait that the backend asks
     for; then it is kept as an error row and the run goes on. Wrong use ends the run.
+
+    Args:
+        plan: the plan.
+        store: where the run is recorded, with all its trials, and each of them as it ends.
+        providers: where providers come from; the caller closes it.
+        only: keys of the trials that are wanted now; all of the plan's by default.
+        on_progress: told when the work is laid out and after each trial.
 
     Raises:
         ConfigError: a target cannot honour what the sweep asks of it, or the user's prices are wrong.
@@ -139,13 +165,18 @@ async def run_plan(
     """
     prices = load_prices()
     guard = Guard(plan.sweep)
-    base = make_plan(plan.sweep, plan.suites, plan.identities) if plan.epoch else plan
+    base = (
+        make_plan(plan.sweep, plan.suites, plan.identities, seeing=plan.seeing)
+        if plan.epoch
+        else plan
+    )
     store.begin_run(_run_record(plan, base.digest), _planned_rows(plan))
-    finished = store.finished_keys(plan.run_id)
+    wanted = [trial for trial in plan.trials if only is None or trial.key in only]
+    finished = store.finished_keys(plan.run_id) & {trial.key for trial in wanted}
     done, failed, called = len(finished), 0, 0
-    total = len(plan.trials)
+    total = len(wanted)
     on_progress(Progress(run_id=plan.run_id, done=done, failed=0, total=total))
-    missing = [trial for trial in plan.trials if trial.key not in finished]
+    missing = [trial for trial in wanted if trial.key not in finished]
     for (name, model), group in groupby(missing, key=lambda t: (t.target.provider, t.target.model)):
         trials = list(group)
         provider = providers.get(name)

@@ -7,7 +7,7 @@ sweep's own folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -85,6 +85,8 @@ class Sweep(Strict):
     description: Annotated[str, Field(max_length=2000)] = ""
     suites: Annotated[dict[AgentName, _Path], Field(min_length=1)]
     """Path of the suite for each agent to be measured."""
+    split: Literal["dev", "held_out", "all"] = "all"
+    """Only the cases of this split of each suite."""
     cases_per_agent: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Only the first so many cases of each suite; all of them by default."""
     targets: Annotated[list[TargetSet], Field(min_length=1, max_length=200)]

@@ -524,3 +524,13 @@ def test_evidence_memory_survives_beyond_32_bits(tmp_path: Path) -> None:
     profile = Profile.model_validate(profile_content(evidence=[large]))
     save_profile(profile, tmp_path / "p.json")
     assert load_profile(tmp_path / "p.json").evidence[0].memory_bytes == 43 * GIB
+
+
+def test_saving_never_replaces_a_file_that_is_no_profile(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    path.write_bytes(b"SQLite format 3\0and someone's measurements")
+    with pytest.raises(ConfigError, match="is not a profile; name another file"):
+        save_profile(sealed_profile(), path)
+    assert path.read_bytes().startswith(b"SQLite")
+    path.write_text('{"schema_version": 0}')
+    assert save_profile(sealed_profile(), path)

@@ -272,9 +272,21 @@ def save_profile(profile: Profile, path: Path) -> bool:
     """Write a profile with its digest; True if the file's bytes changed.
 
     Raises:
-        ConfigError: the file cannot be written; nothing was changed.
+        ConfigError: the file cannot be written, or is there and holds something else than a
+            profile; nothing was changed.
     """
+    if path.is_file() and not _holds_a_profile(path):
+        raise ConfigError(f"{path}: is there and is not a profile; name another file")
     return write_atomically(path, profile_text(profile.sealed()))
+
+
+def _holds_a_profile(path: Path) -> bool:
+    """Whether a file is a profile of whatever version, valid or not."""
+    try:
+        content = read_json(path)
+    except ConfigError:
+        return False
+    return isinstance(content, dict) and "schema_version" in content
 
 
 def profile_text(profile: Profile) -> str:

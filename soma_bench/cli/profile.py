@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from soma_bench.files import read_text, write_atomically
 from soma_bench.routing.difference import diff as differences
 from soma_bench.routing.difference import figures
 from soma_bench.routing.export import ExportFormat, export_profile
+from soma_bench.routing.lint import LEAST_CASES, MOST_DAYS
+from soma_bench.routing.lint import lint as find_doubts
 from soma_bench.routing.profile import Profile, load_profile, resolve, save_profile
 from soma_bench.types import AGENTS, AgentName, Target
 
@@ -96,6 +99,57 @@ def diff(ctx: click.Context, before: Path, after: Path, as_json: bool) -> None:
     else:
         click.echo("\n".join(lines) or "no differences")
     ctx.exit(1 if lines else 0)
+
+
+@profile.command(epilog="Example: soma-bench profile lint routing_profiles/soma-default.json")
+@click.argument("path", type=_file)
+@click.option(
+    "--machine",
+    "machine_name",
+    default="here",
+    show_default=True,
+    help="The machine that is to run it: here, m4max-36gb or m4max-64gb.",
+)
+@click.option(
+    "--least-cases",
+    type=click.IntRange(1),
+    default=LEAST_CASES,
+    show_default=True,
+    help="Evidence of fewer cases is too small.",
+)
+@click.option(
+    "--most-days",
+    type=click.IntRange(1),
+    default=MOST_DAYS,
+    show_default=True,
+    help="Older evidence is too old.",
+)
+@json_option
+@click.pass_context
+def lint(
+    ctx: click.Context,
+    path: Path,
+    machine_name: str,
+    least_cases: int,
+    most_days: int,
+    as_json: bool,
+) -> None:
+    """Say what is doubtful about the profile at PATH; exit code 1 where something is.
+
+    Thresholds that the primary itself passes, targets without evidence, evidence that is synthetic, simulated, small, old, or from other hardware or weights, retired models, cheaper targets that may be as good, and models that do not fit into memory together.
+    """
+    from soma_bench.cli.profile_lint import surroundings
+
+    loaded = load_profile(path)
+    around = surroundings(loaded, machine_name, least_cases=least_cases, most_days=most_days)
+    findings = find_doubts(loaded, around)
+    if as_json:
+        print_json({"name": loaded.name, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(f"{finding.rule}: {finding}")
+        click.echo(f"{path}: {len(findings) or 'no'} findings")
+    ctx.exit(1 if findings else 0)
 
 
 @profile.command(epilog="Example: soma-bench profile keygen ~/.soma/signing.key")

@@ -22,7 +22,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
-    "profile": ("soma_bench.cli.profile:profile", "Validate, show and compare profiles."),
+    "gate": ("soma_bench.cli.gate:gate", "Hold a run against a profile: exit code 1 when worse."),
+    "profile": (
+        "soma_bench.cli.profile:profile",
+        "Validate, show, compare, lint and sign profiles.",
+    ),
     "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }

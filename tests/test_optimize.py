@@ -928,6 +928,44 @@ def test_command_takes_every_flag_and_speaks_json(command: Any) -> None:
     assert loaded.constraints.require_fallback == {"alignment": True}
 
 
+def test_command_takes_the_limits_of_a_machine_and_another_objective(command: Any) -> None:
+    code, out = command(
+        *("--ram", "36", "--swap", "--contention", "2.5", "--pipeline", "either"),
+        *("--max-latency", "30", "--max-degraded-latency", "40", "--fallback-rate", "0.1"),
+        *("--fallback-apart", "provider", "--order", "latency,quality,cost"),
+        *("--tolerance", "latency=1.5", "--time-limit", "60", "--json"),
+    )
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["pipeline"] == "sequential", "side by side the readers would slow each other down"
+    assert answer["swapped"] == []
+    assert answer["gap"] is None
+    assert answer["runner_up"]["told_apart"] is False
+    assert answer["single_model"]["quality"] == pytest.approx(4.5)
+    assert {price["by"] for price in answer["shadow_prices"]} == {10.0, 4.0 * GIB}
+    loaded = load_profile(Path(answer["out"]))
+    assert loaded.objective == Lexicographic(
+        order=("latency", "quality", "cost"), latency_tolerance_s=1.5
+    )
+    assert loaded.constraints.max_memory_bytes == 27 * GIB
+    assert loaded.constraints.may_swap
+    assert loaded.constraints.contention == 2.5
+    assert loaded.constraints.fallback_rate == 0.1
+    assert loaded.constraints.fallback_apart == "provider"
+    assert loaded.constraints.max_degraded_latency_s == 40
+    code, out = command("--weight", "quality=1", "--weight", "latency=0.01", "--json")
+    assert code == 0
+    assert load_profile(Path(json.loads(out)["out"])).objective == Weighted(latency_per_s=0.01)
+
+
+def test_command_sets_the_choice_beside_others(command: Any) -> None:
+    code, out = command("--max-latency", "15")
+    assert code == 0
+    assert "best single model ollama:a: quality 4.500 of 5; fits too" in out
+    assert "runner-up: quality 4.400 of 5" in out
+    assert "the data cannot tell it from the best" in out
+
+
 def test_infeasible_is_exit_1_and_nothing_is_written(command: Any, tmp_path: Path) -> None:
     code, out = command("--max-latency", "1")
     assert (code, out) == (1, "infeasible: nothing fits p95 latency 1 s (15 s would do)\n")
@@ -953,6 +991,17 @@ def test_infeasible_is_exit_1_and_nothing_is_written(command: Any, tmp_path: Pat
         (("--max-memory", "nan"), "--max-memory: "),
         (("--max-memory", "0"), "--max-memory: "),
         (("--max-cost", "inf"), "constraints: max_cost_usd_per_1000: "),
+        (("--ram", "-3"), "--ram: -3 GiB is not a memory size"),
+        (("--ram", "36", "--max-memory", "27"), "give one of the two"),
+        (("--swap",), "constraints: the whole: may_swap needs max_memory_bytes"),
+        (("--max-degraded-latency", "9"), "max_degraded_latency_s must stand beside"),
+        (("--contention", "0.1"), "constraints: contention: "),
+        (("--fallback-rate", "2"), "constraints: fallback_rate: "),
+        (("--order", "quality"), "order must name each of quality, latency, cost once"),
+        (("--tolerance", "beauty=1"), "--tolerance: 'beauty=1' is not GOAL=X"),
+        (("--tolerance", "cost=much"), "--tolerance: 'much' for cost is not a number"),
+        (("--weight", "quality=1", "--order", "cost"), "leave --order and --tolerance out"),
+        (("--weight", "quality=0"), "one weight at least must be above 0"),
         (("--require-fallback", "nobody"), "--require-fallback: unknown agent 'nobody'"),
         (("--name", "../x"), "profile '../x': name: "),
     ],

@@ -28,6 +28,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "Validate, show, compare, lint and sign profiles.",
     ),
     "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
+    "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }
 

@@ -40,7 +40,7 @@ def estimate_table(estimates: Sequence[ModelEstimate]) -> Styler:
         }
         for row in estimates
     ]
-    return _table(rows, {"weights (MiB)": 0, "time (s)": 0, "cost (USD)": 4})
+    return styled_table(rows, {"weights (MiB)": 0, "time (s)": 0, "cost (USD)": 4})
 
 
 def tally_table(trials: Iterable[Mapping[str, Any]], by: Literal["agent", "target"]) -> Styler:
@@ -64,12 +64,12 @@ def tally_table(trials: Iterable[Mapping[str, Any]], by: Literal["agent", "targe
                 "time (s)": _total(done, "total_s"),
             }
         )
-    return _table(rows, {"time (s)": 1})
+    return styled_table(rows, {"time (s)": 1})
 
 
 def failure_table(trials: Iterable[Mapping[str, Any]]) -> Styler:
     """Each trial that ended with a backend's failure, and what the backend said."""
-    return _table(
+    return styled_table(
         [
             {name: trial[name] for name in ("agent", "target", "case_id", "repeat", "error")}
             for trial in trials
@@ -106,7 +106,7 @@ def comparison_table(comparison: Comparison, agent: AgentName) -> Styler:
     places = {metric: 3, "low": 3, "high": 3, "p50 (s)": 2, "p95 (s)": 2}
     whole = {"output tokens": 0, "thinking": 0, "memory (MiB)": 0}
     named = {name for key in comparison.details for name in comparison.details[key]}
-    table = _table(rows, {**dict.fromkeys(named, 2), **places, **whole}, empty="not measured")
+    table = styled_table(rows, {**dict.fromkeys(named, 2), **places, **whole}, empty="not measured")
     return table.set_caption(AGENT_TITLES[agent])
 
 
@@ -129,7 +129,7 @@ def routing_table(routing: Profile | Infeasible) -> Styler:
                 "reason": route.reason,
             }
         )
-    return _table(rows, {})
+    return styled_table(rows, {})
 
 
 def limits_table(tuning: Tuning) -> Styler:
@@ -142,7 +142,7 @@ def limits_table(tuning: Tuning) -> Styler:
         {"demand": name, **_room(slacks.get(name)), "quality it costs": gains.get(name, 0.0)}
         for name in dict.fromkeys([*slacks, *gains])
     ]
-    return _table(rows, {"quality it costs": 3}, empty="there is no limit")
+    return styled_table(rows, {"quality it costs": 3}, empty="there is no limit")
 
 
 def greedy_table(tuning: Tuning) -> Styler:
@@ -169,7 +169,7 @@ def greedy_table(tuning: Tuning) -> Styler:
             "its quality": greedy.quality,
         }
     )
-    return _table(rows, {"quality": 3, "its quality": 3})
+    return styled_table(rows, {"quality": 3, "its quality": 3})
 
 
 def written_table(written: Mapping[Any, bool]) -> Styler:
@@ -178,7 +178,7 @@ def written_table(written: Mapping[Any, bool]) -> Styler:
         {"file": str(path), "now": "written" if changed else "unchanged"}
         for path, changed in written.items()
     ]
-    return _table(rows, {}, empty="nothing fits the demands, so nothing was written")
+    return styled_table(rows, {}, empty="nothing fits the demands, so nothing was written")
 
 
 def _conflict_table(answer: Infeasible) -> Styler:
@@ -186,7 +186,7 @@ def _conflict_table(answer: Infeasible) -> Styler:
         {"cannot be held together": name, "would do": limit or ""}
         for name, limit in zip(answer.conflict, answer.would_do, strict=True)
     ]
-    return _table(rows, {}).set_caption("Infeasible: no routing holds all of these")
+    return styled_table(rows, {}).set_caption("Infeasible: no routing holds all of these")
 
 
 def _room(slack: Slack | None) -> dict[str, str]:
@@ -215,7 +215,7 @@ def _total(trials: Sequence[Mapping[str, Any]], field: str) -> float | None:
     return sum(known) if known else None
 
 
-def _table(
+def styled_table(
     rows: Sequence[Mapping[str, Any]], decimals: Mapping[str, int], empty: str = ""
 ) -> Styler:
     """A styled frame: numbers at the right with their decimals, words at the left, ``?`` unknown."""

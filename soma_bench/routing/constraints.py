@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from soma_bench.agents.base import Strict
 from soma_bench.routing.evidence import Share
@@ -60,7 +60,16 @@ class Weighted(Strict):
         return self
 
 
-Objective = Literal["quality_latency_cost"] | Lexicographic | Weighted
+def _text_or_goals(value: object) -> object:
+    """One sentence for what is neither, in place of one for each kind that it might have been."""
+    if value == "quality_latency_cost" or isinstance(value, dict | Lexicographic | Weighted):
+        return value
+    raise ValueError("is 'quality_latency_cost', an order with tolerances, or weights")
+
+
+Objective = Annotated[
+    Literal["quality_latency_cost"] | Lexicographic | Weighted, BeforeValidator(_text_or_goals)
+]
 """The text stands for the usual order, without tolerance: highest sum of the primaries' quality,
 then lowest pipeline latency, then lowest cost."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pydantic import ValidationError
 from soma_bench.errors import ConfigError
 
 _MAX_SHOWN = 300
-_HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _MAX_FILE_BYTES = 256 << 20
 """More than any file that people write or this program makes; what is longer is another file."""
 
@@ -86,7 +84,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str, place: str) -> Any:
-    """``json.loads`` without its laxity: duplicate keys, NaN, Infinity, half characters are errors.
+    """``json.loads`` without its laxity: duplicate keys, NaN and Infinity are errors.
 
     Raises:
         ConfigError: the text is not JSON; the message begins with ``place``.
@@ -104,18 +102,12 @@ def parse_json(text: str, place: str) -> Any:
         raise ConfigError(f"{place}: {name} is not a JSON number")
 
     try:
-        value = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
-        if _HALF_A_CHARACTER.search(text):
-            # Half of a pair is a string that no file, digest or signature can hold.
-            json.dumps(value, ensure_ascii=False).encode()
+        return json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
     except json.JSONDecodeError as error:
         where = f"{place}:{error.lineno}:{error.colno}"
         raise ConfigError(f"{where}: is not JSON: {error.msg}") from error
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{place}: holds an escape that is half of a character") from error
     except (RecursionError, ValueError) as error:
         raise ConfigError(f"{place}: is not usable JSON: {error}") from error
-    return value
 
 
 def first_problem(error: ValidationError) -> str:

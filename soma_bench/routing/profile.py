@@ -306,6 +306,11 @@ def load_profile(
         # Checks across fields name their place themselves; pydantic knows only "the whole".
         problem = first_problem(error).removeprefix("the whole: ")
         raise ConfigError(f"{path}: {problem}") from error
+    try:
+        # An escape may hold half of a character, which no digest, signature or file can.
+        canonical_json(content).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{path}: holds an escape that is half of a character") from error
     stored = profile.provenance.digest
     if stored is None and profile.evidence:
         raise ConfigError(

@@ -29,6 +29,7 @@ from soma_bench.hardware.measured import calibrate_on_run
 from soma_bench.hardware.model import bytes_read, prefill_operations
 from soma_bench.hardware.original import PIPELINE, TARGET, WEIGHTS_BYTES, original_calibration
 from soma_bench.hardware.plan import plan_sweep
+from soma_bench.providers.gguf_header import read_header
 from soma_bench.routing.evidence import Evidence
 from soma_bench.sweeps.spec import load_sweep, sweep_from
 from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord
@@ -165,6 +166,18 @@ def test_bits_per_weight_come_near_the_sizes_that_the_library_shows():
         shape = architecture(Target("ollama", text))
         listed = weights(Target("ollama", text)).size_bytes
         assert shape.parameters * 4.83 / 8 == pytest.approx(listed, rel=0.06), text
+
+
+@pytest.mark.model
+def test_the_table_agrees_with_a_real_file(embedded_models):
+    """Small models keep their large vocabulary in more bits: the file is larger than its name says."""
+    file = embedded_models / "smollm2-135m-instruct-q4_1.gguf"
+    header, target = read_header(file), Target("llamacpp", "smollm2-135m-instruct-q4_1")
+    shape = architecture(target)
+    assert shape.layers == header["llama.block_count"]
+    assert shape.kv_heads == header["llama.attention.head_count_kv"]
+    assert shape.head_dim == header["llama.rope.dimension_count"]
+    assert weights(target).size_bytes == pytest.approx(file.stat().st_size, rel=0.2)
 
 
 def test_what_is_not_in_a_table_is_unknown_and_not_guessed():

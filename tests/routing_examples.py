@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from soma_bench.routing.constraints import Constraints
+from soma_bench.routing.constraints import GOALS, Constraints, Lexicographic, Objective, Weighted
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Profile
 from soma_bench.types import AGENTS, AgentName
@@ -91,9 +91,10 @@ def sealed_profile(**changes: Any) -> Profile:
 
 
 def random_instance(random_: random.Random, most: int = 3) -> tuple[list[Evidence], Constraints]:
-    """A small table on a coarse grid (so that ties happen) with random constraints."""
+    """A small table on a coarse grid (so that ties happen) with random constraints of all kinds."""
     models = ["ollama:a", "ollama:b", "llamacpp:c", "claude:d", "openai:e"]
     memory = {model: random_.randint(1, 8) * GIB + random_.randint(0, 2) for model in models}
+    load = {model: random_.choice([None, 0.25, 0.5, 1.0, 2.5]) for model in models}
     evidence = []
     for agent in AGENTS:
         texts = sorted(
@@ -108,10 +109,14 @@ def random_instance(random_: random.Random, most: int = 3) -> tuple[list[Evidenc
                     agent,
                     text,
                     quality=random_.randint(4, 12) / 12,
+                    answer_failures=random_.choice([0, 0, 1, 3]),
                     latency_p50_s=p50,
                     latency_p95_s=p50 + random_.randint(0, 4) / 4,
                     cost_usd=0.0 if is_local else random_.randint(1, 6) / 1000,
                     memory_bytes=memory[model] if is_local else None,
+                    kv_bytes=random_.choice([None, GIB // 4, GIB]) if is_local else None,
+                    load_s=load[model] if is_local else None,
+                    failure_rate=random_.choice([None, None, None, 0.2]),
                     synthetic=random_.random() < 0.1,
                 )
             )
@@ -122,18 +127,45 @@ def random_instance(random_: random.Random, most: int = 3) -> tuple[list[Evidenc
 
     floors = {agent: random_.randint(1, 7) / 12 for agent in AGENTS if random_.random() < 0.15}
     some = {agent: random_.random() < 0.4 for agent in AGENTS}
+    longest = maybe(0.6, random_.randint(24, 60) / 4)
+    memory_limit = maybe(0.6, random_.randint(6, 28) * GIB + random_.randint(0, 6))
+    levels = ["local_only", "deidentified", "open", "open", "open", "open", "open", "open"]
     constraints = Constraints(
         quality_floors=floors,
         floor_on=random_.choice(["low", "mean"]),
-        privacy={
-            agent: random_.choice(["local_only", "deidentified", "open", "open", "open", "open"])
-            for agent in AGENTS
-        },
-        max_latency_s=maybe(0.6, random_.randint(24, 60) / 4),
+        privacy={agent: random_.choice(levels) for agent in AGENTS},
+        max_latency_s=longest,
+        max_degraded_latency_s=None if longest is None else maybe(0.4, longest + 1.5),
         latency=random_.choice(["p50", "p95"]),
-        max_memory_bytes=maybe(0.6, random_.randint(6, 28) * GIB + random_.randint(0, 6)),
+        max_memory_bytes=memory_limit,
+        may_swap=memory_limit is not None and random_.random() < 0.6,
+        contention=random_.choice([1.0, 1.0, 1.5, 2.0]),
         max_cost_usd_per_1000=maybe(0.4, float(random_.randint(2, 20))),
+        fallback_rate=maybe(0.2, 0.25),
+        fallback_apart=random_.choice(["target", "target", "provider", "machine"]),
         require_fallback=random_.choice([False, False, some, some, True]),
         allow_synthetic=random_.random() < 0.8,
     )
     return evidence, constraints
+
+
+def random_objective(random_: random.Random) -> Objective:
+    """The usual one half of the time; else another order with tolerances, or a weighted sum.
+
+    Tolerances lie off the grid of the figures: on it, rounding would decide.
+    """
+    kind = random_.choice(["usual", "usual", "order", "weights"])
+    if kind == "order":
+        return Lexicographic(
+            order=tuple(random_.sample(GOALS, 3)),
+            quality_tolerance=random_.choice([0.0, 0.21, 0.4]),
+            latency_tolerance_s=random_.choice([0.0, 0.9, 2.1]),
+            cost_tolerance_usd_per_1000=random_.choice([0.0, 2.5]),
+        )
+    if kind == "weights":
+        return Weighted(
+            quality=random_.choice([0.0, 1.0, 1.0]),
+            latency_per_s=random_.choice([0.05, 0.2]),
+            cost_per_usd_per_1000=random_.choice([0.0, 0.01]),
+        )
+    return "quality_latency_cost"

@@ -24,9 +24,14 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
     "confirm": ("soma_bench.cli.confirm:confirm", "Measure whole analyses on a profile's targets."),
-    "profile": ("soma_bench.cli.profile:profile", "Validate, show and compare profiles."),
+    "gate": ("soma_bench.cli.gate:gate", "Hold a run against a profile: exit code 1 when worse."),
+    "profile": (
+        "soma_bench.cli.profile:profile",
+        "Validate, show, compare, lint and sign profiles.",
+    ),
     "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
     "route": ("soma_bench.cli.route:route", "Say where an agent's question goes, and why."),
+    "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
 }

@@ -11,7 +11,7 @@ import click
 
 from soma_bench.cli import models_ollama as ollama
 from soma_bench.cli.downloads import download_bar, megabytes
-from soma_bench.cli.output import json_option, print_json, print_table
+from soma_bench.cli.output import json_option, print_json, print_table, store_option
 from soma_bench.errors import ConfigError
 from soma_bench.providers.embedded import PUBLISHED, ModelFile, find, survey
 from soma_bench.providers.workspace import Outcome
@@ -117,6 +117,46 @@ def setup(ctx: click.Context, file: Path, yes: bool, as_json: bool) -> None:
     Without --yes only the plan is shown: each model's size, whether it is there, and whether it fits into the memory that models may take, 75 % of this machine's. Exit code 1 when a model is missing in the end, does not exist or does not fit.
     """
     ctx.exit(0 if ollama.setup(file, fetch=yes, as_json=as_json) else 1)
+
+
+@models.command(epilog="Example: soma-bench models plan sweeps/m4max.yaml --max-latency 30")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--machine",
+    "machine_name",
+    default="m4max-36gb",
+    show_default=True,
+    help="A machine of the table (m4max-36gb, m4max-64gb), or here.",
+)
+@click.option("--max-latency", type=float, metavar="SECONDS", help="Of one call, model loaded.")
+@click.option("--calibrate", "run", metavar="RUN", help="Fit speeds to the trials of RUN.")
+@store_option
+@json_option
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    file: Path,
+    machine_name: str,
+    max_latency: float | None,
+    run: str | None,
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """Predict which targets of the sweep FILE a machine can run, before anything is fetched.
+
+    Weights, context and overhead against the memory that models may take; loading, reading the prompt and answering by the machine's bandwidth and what was measured of it. Nothing here is evidence. Exit code 1 when a target cannot fit, does not exist, or cannot meet the limit.
+    """
+    from soma_bench.cli import models_plan
+
+    fine = models_plan.plan(
+        file,
+        machine_name=machine_name,
+        max_latency_s=max_latency,
+        run=run,
+        store=store,
+        as_json=as_json,
+    )
+    ctx.exit(0 if fine else 1)
 
 
 @models.command(epilog="Example: soma-bench models quantize Q8_0 Q4_0")

@@ -9,29 +9,29 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from soma_bench.cli.output import (
-    gibibytes,
-    json_option,
-    print_json,
-    print_table,
-    seconds,
-    store_option,
-)
+from soma_bench.cli.choice import Beside, infeasible_as_json, print_solution, solution_as_json
+from soma_bench.cli.output import json_option, print_json, store_option
 from soma_bench.comparison import compare_run
 from soma_bench.errors import ConfigError
 from soma_bench.files import first_problem
 from soma_bench.optimize import (
-    Binding,
     Infeasible,
-    Plan,
-    Slack,
-    Solution,
+    Order,
+    best_single_model,
     build_profile,
+    runner_up,
+    shadow_prices,
     what_binds,
 )
 from soma_bench.optimize import optimize as best_assignment
-from soma_bench.routing.constraints import Constraints, Pipeline
-from soma_bench.routing.evidence import Evidence
+from soma_bench.routing.constraints import (
+    GOALS,
+    Constraints,
+    Lexicographic,
+    Objective,
+    Weighted,
+    working_set_bytes,
+)
 from soma_bench.routing.profile import save_profile
 from soma_bench.settings import store_location
 from soma_bench.sweeps.store import Store
@@ -64,8 +64,46 @@ _GIB = 1 << 30
     show_default=True,
     help="Which latency counts.",
 )
+@click.option(
+    "--max-degraded-latency",
+    type=float,
+    metavar="SECONDS",
+    help="Of the whole pipeline with any one stage on its fallback. [default: --max-latency]",
+)
 @click.option("--max-memory", type=float, metavar="GIB", help="Of all resident models together.")
-@click.option("--max-cost", type=float, metavar="USD", help="Of 1000 analyses.")
+@click.option(
+    "--ram",
+    type=float,
+    metavar="GIB",
+    help="Of the machine; models may take 75 % of it, as on a Mac: 27 of 36. Instead of --max-memory.",
+)
+@click.option(
+    "--swap",
+    is_flag=True,
+    help="Let models be loaded in each analysis where not all fit together.",
+)
+@click.option(
+    "--contention",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="How much slower two local stages run side by side, as measured; 1 is not at all.",
+)
+@click.option("--max-cost", type=float, metavar="USD", help="Of 1000 analyses, fallbacks included.")
+@click.option(
+    "--fallback-rate",
+    type=float,
+    metavar="SHARE",
+    help="How often a stage ends on its fallback. [default: each primary's failures in RUN]",
+)
+@click.option(
+    "--fallback-apart",
+    type=click.Choice(["target", "provider", "machine"]),
+    default="target",
+    show_default=True,
+    help="What a fallback may not share with its primary.",
+)
 @click.option(
     "--privacy",
     "privacy",
@@ -82,10 +120,35 @@ _GIB = 1 << 30
 )
 @click.option(
     "--pipeline",
-    type=click.Choice(["sequential", "parallel"]),
+    type=click.Choice(["sequential", "parallel", "either"]),
     default="sequential",
     show_default=True,
-    help="Whether radiologist and pathologist run side by side.",
+    help="Whether radiologist and pathologist run side by side; either takes what is better.",
+)
+@click.option(
+    "--order",
+    metavar="GOALS",
+    help="What matters most, then next. [default: quality,latency,cost]",
+)
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="GOAL=X",
+    help="What a goal may give up for later ones, e.g. quality=0.05. Repeatable.",
+)
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="GOAL=X",
+    help="Weigh goals instead: per unit of quality, second, dollar per 1000. Repeatable.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop with the best found by then, and say how far from the optimum it may be.",
 )
 @click.option("--allow-synthetic", is_flag=True, help="Also choose among weights made for tests.")
 @click.option("--name", help="The profile's name. [default: the sweep's]")
@@ -101,7 +164,11 @@ def optimize(
     ctx: click.Context,
     /,
     run: str,
-    pipeline: Pipeline,
+    pipeline: Order,
+    order: str | None,
+    tolerances: Sequence[str],
+    weights: Sequence[str],
+    time_limit: float | None,
     name: str | None,
     out: Path | None,
     store: str | None,
@@ -111,36 +178,47 @@ def optimize(
     """Choose the best target and fallback for each agent from the figures of RUN.
 
     RUN is a run's id, a sweep's name, or "latest". The choice is exact: the highest sum of mean
-    quality under the limits, then the lowest latency, then the lowest cost. It is written as a
-    routing profile. Exit code 1 when nothing fits; what stands in the way is said, and nothing is
+    quality under the limits, then the lowest latency, then the lowest cost, unless --order or
+    --weight says otherwise. An agent that reads another's answer inherits its privacy. The choice
+    is written as a routing profile; beside it stand what each limit costs, the runner-up, the best
+    single model and the best of each agent by itself. Exit code 1 when nothing fits; what stands in the way is said, and nothing is
     written.
     """
     constraints = _constraints(**limits)
+    objective = _objective(order, tolerances, weights)
     with Store(store_location(store)) as opened:
         comparison = compare_run(opened, run)
-    solution = best_assignment(comparison.evidence, constraints, pipeline=pipeline)
+    evidence = comparison.evidence
+    solution = best_assignment(
+        evidence, constraints, pipeline=pipeline, objective=objective, time_limit_s=time_limit
+    )
     if comparison.finished < comparison.planned:
         done = f"{comparison.finished} of {comparison.planned} trials"
         click.echo(f"note: run {comparison.run.id} has only {done}", err=True)
     if isinstance(solution, Infeasible):
         if as_json:
-            print_json(_infeasible_as_json(solution))
+            print_json(infeasible_as_json(solution))
         else:
             click.echo(solution.message)
         ctx.exit(1)
     profile = build_profile(
         solution,
         name=name or comparison.run.name,
-        evidence=comparison.evidence,
+        evidence=evidence,
         provenance=comparison.provenance,
     )
     path = out or Path("routing_profiles") / f"{profile.name}.json"
     changed = save_profile(profile, path)
-    binding = what_binds(comparison.evidence, constraints, pipeline=pipeline)
+    beside = Beside(
+        binding=what_binds(evidence, constraints, pipeline=pipeline),
+        prices=shadow_prices(evidence, constraints, pipeline=pipeline),
+        second=runner_up(evidence, solution, pipeline=pipeline),
+        single=best_single_model(evidence, constraints, pipeline=pipeline, objective=objective),
+    )
     if as_json:
-        print_json({**_as_json(solution, binding), "out": str(path), "changed": changed})
+        print_json({**solution_as_json(solution, beside), "out": str(path), "changed": changed})
         return
-    _print(solution, binding)
+    print_solution(solution, beside)
     click.echo(f"\n{path}: {'written' if changed else 'unchanged'}")
 
 
@@ -149,9 +227,15 @@ def _constraints(
     floors: Sequence[str],
     floor_on: str,
     max_latency: float | None,
+    max_degraded_latency: float | None,
     percentile: str,
     max_memory: float | None,
+    ram: float | None,
+    swap: bool,
+    contention: float,
     max_cost: float | None,
+    fallback_rate: float | None,
+    fallback_apart: str,
     privacy: Sequence[str],
     fallbacks: Sequence[str],
     allow_synthetic: bool,
@@ -164,9 +248,14 @@ def _constraints(
                 "floor_on": floor_on,
                 "privacy": _by_agent("--privacy", privacy, str),
                 "max_latency_s": max_latency,
+                "max_degraded_latency_s": max_degraded_latency,
                 "latency": percentile,
-                "max_memory_bytes": None if max_memory is None else _bytes(max_memory),
+                "max_memory_bytes": _memory(max_memory, ram),
+                "may_swap": swap,
+                "contention": contention,
                 "max_cost_usd_per_1000": max_cost,
+                "fallback_rate": fallback_rate,
+                "fallback_apart": fallback_apart,
                 "require_fallback": dict.fromkeys(needed, True),
                 "allow_synthetic": allow_synthetic,
             }
@@ -197,119 +286,49 @@ def _agents(flag: str, name: str) -> tuple[AgentName, ...]:
     return found
 
 
-def _bytes(gib: float) -> int:
+def _objective(order: str | None, tolerances: Sequence[str], weights: Sequence[str]) -> Objective:
+    if weights and (order or tolerances):
+        raise ConfigError("--weight: weighs all goals at once; leave --order and --tolerance out")
+    names = {
+        "--weight": ("quality", "latency_per_s", "cost_per_usd_per_1000"),
+        "--tolerance": (
+            "quality_tolerance",
+            "latency_tolerance_s",
+            "cost_tolerance_usd_per_1000",
+        ),
+    }
+    flag = "--weight" if weights else "--tolerance"
+    fields = dict(zip(GOALS, names[flag], strict=True))
+    figures: dict[str, Any] = {}
+    for text in weights or tolerances:
+        goal, equals, value = text.partition("=")
+        field = next((field for known, field in fields.items() if known == goal), None)
+        if not equals or field is None:
+            raise ConfigError(f"{flag}: {text!r} is not GOAL=X with GOAL of {', '.join(GOALS)}")
+        try:
+            figures[field] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"{flag}: {value!r} for {goal} is not a number") from error
+    try:
+        if weights:
+            return Weighted.model_validate({"quality": 0.0, **figures})
+        if order is None and not figures:
+            return "quality_latency_cost"
+        goals = tuple(order.split(",")) if order else GOALS
+        return Lexicographic.model_validate({"order": goals, **figures})
+    except ValidationError as error:
+        raise ConfigError(f"objective: {first_problem(error)}") from error
+
+
+def _memory(limit: float | None, ram: float | None) -> int | None:
+    if limit is not None and ram is not None:
+        raise ConfigError("--ram: stands for a --max-memory of 75 % of it; give one of the two")
+    if ram is not None:
+        return working_set_bytes(_bytes("--ram", ram))
+    return None if limit is None else _bytes("--max-memory", limit)
+
+
+def _bytes(flag: str, gib: float) -> int:
     if not 0 < gib <= 1 << 20:
-        raise ConfigError(f"--max-memory: {gib:g} GiB is not a memory size")
+        raise ConfigError(f"{flag}: {gib:g} GiB is not a memory size")
     return int(gib * _GIB)
-
-
-def _infeasible_as_json(answer: Infeasible) -> dict[str, Any]:
-    conflict = zip(answer.conflict, answer.would_do, strict=True)
-    return {
-        "feasible": False,
-        "conflict": [{"constraint": name, "would_do": limit} for name, limit in conflict],
-    }
-
-
-def _as_json(solution: Solution, binding: Sequence[Binding]) -> dict[str, Any]:
-    plan = solution.plan
-    return {
-        "feasible": True,
-        "routing": {
-            choice.agent: {
-                "primary": choice.primary.target,
-                "fallback": None if choice.fallback is None else choice.fallback.target,
-            }
-            for choice in plan.choices
-        },
-        "quality": plan.quality,
-        "latency_p50_s": plan.latency_p50_s,
-        "latency_p95_s": plan.latency_p95_s,
-        "memory_bytes": plan.memory_bytes,
-        "cost_usd_per_1000": plan.cost_usd_per_1000,
-        "limits": [
-            {
-                "constraint": slack.name,
-                "unit": slack.unit,
-                "limit": slack.limit,
-                "used": slack.used,
-                "slack": slack.slack,
-            }
-            for slack in plan.slacks
-        ],
-        "binds": [
-            {"constraint": bound.name, "quality_gain": bound.quality_gain} for bound in binding
-        ],
-        "greedy": {
-            "routing": {choice.agent: choice.primary.target for choice in solution.greedy.choices},
-            "quality": solution.greedy.quality,
-            "feasible": not solution.greedy.violated,
-            "breaks": list(solution.greedy.violated),
-        },
-    }
-
-
-def _print(solution: Solution, binding: Sequence[Binding]) -> None:
-    plan = solution.plan
-    print_table(
-        "routing",
-        ["agent", "primary", ">quality", ">p50", ">p95", "fallback", ">quality", "privacy"],
-        [
-            [
-                choice.agent,
-                *_target_cells(choice.primary),
-                seconds(choice.primary.latency_p50_s),
-                seconds(choice.primary.latency_p95_s),
-                *_target_cells(choice.fallback),
-                solution.constraints.privacy_of(choice.agent),
-            ]
-            for choice in plan.choices
-        ],
-    )
-    click.echo(f"\n{solution.pipeline} pipeline: {_totals(plan)}")
-    for slack in plan.slacks:
-        click.echo(f"  {slack.name}: {_room(slack)}")
-    if binding:
-        for bound in binding:
-            click.echo(f"binds: {bound.name}; without it quality rises by {bound.quality_gain:.3f}")
-    else:
-        click.echo("binds: nothing; no limit costs quality")
-    greedy = solution.greedy
-    verdict = f"breaks {', '.join(greedy.violated)}" if greedy.violated else "fits too"
-    click.echo(f"best of each agent by itself: quality {greedy.quality:.3f} of 5; {verdict}")
-    if any(
-        row is not None and row.synthetic
-        for choice in plan.choices
-        for row in (choice.primary, choice.fallback)
-    ):
-        click.echo("* synthetic weights: derived for tests, no evidence about a deployable model")
-
-
-def _target_cells(row: Evidence | None) -> list[str]:
-    if row is None:
-        return ["none", ""]
-    quality = f"{row.quality:.3f} [{row.quality_low:.3f}, {row.quality_high:.3f}]"
-    return [row.target + (" *" if row.synthetic else ""), quality]
-
-
-def _totals(plan: Plan) -> str:
-    cost = plan.cost_usd_per_1000
-    return ", ".join(
-        (
-            f"quality {plan.quality:.3f} of 5",
-            f"p50 {seconds(plan.latency_p50_s)}",
-            f"p95 {seconds(plan.latency_p95_s)}",
-            f"memory {gibibytes(plan.memory_bytes)}",
-            "price unknown" if cost is None else f"${cost:.2f} per 1000",
-        )
-    )
-
-
-def _room(slack: Slack) -> str:
-    if slack.unit == "bytes":
-        return f"{gibibytes(slack.used)} used, {gibibytes(slack.slack)} left"
-    if slack.unit == "s":
-        return f"{seconds(slack.used)} at worst, {seconds(slack.slack)} left"
-    if slack.unit == "quality":
-        return f"{slack.used:.3f} at least, {slack.slack:.3f} above"
-    return f"${slack.used:.2f} used, ${slack.slack:.2f} left"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
 from soma_bench.cli.output import json_option, print_json, print_table, tell_of_retirements
-from soma_bench.files import write_atomically
+from soma_bench.errors import ConfigError
+from soma_bench.files import read_text, write_atomically
 from soma_bench.routing.difference import diff as differences
 from soma_bench.routing.difference import figures
 from soma_bench.routing.export import ExportFormat, export_profile
-from soma_bench.routing.profile import Profile, load_profile, resolve
+from soma_bench.routing.lint import LEAST_CASES, MOST_DAYS
+from soma_bench.routing.lint import lint as find_doubts
+from soma_bench.routing.profile import Profile, load_profile, resolve, save_profile
 from soma_bench.types import AGENTS, AgentName, Target
 
 _file = click.Path(path_type=Path)
@@ -94,6 +99,129 @@ def diff(ctx: click.Context, before: Path, after: Path, as_json: bool) -> None:
     else:
         click.echo("\n".join(lines) or "no differences")
     ctx.exit(1 if lines else 0)
+
+
+@profile.command(epilog="Example: soma-bench profile lint routing_profiles/soma-default.json")
+@click.argument("path", type=_file)
+@click.option(
+    "--machine",
+    "machine_name",
+    default="here",
+    show_default=True,
+    help="The machine that is to run it: here, m4max-36gb or m4max-64gb.",
+)
+@click.option(
+    "--least-cases",
+    type=click.IntRange(1),
+    default=LEAST_CASES,
+    show_default=True,
+    help="Evidence of fewer cases is too small.",
+)
+@click.option(
+    "--most-days",
+    type=click.IntRange(1),
+    default=MOST_DAYS,
+    show_default=True,
+    help="Older evidence is too old.",
+)
+@json_option
+@click.pass_context
+def lint(
+    ctx: click.Context,
+    path: Path,
+    machine_name: str,
+    least_cases: int,
+    most_days: int,
+    as_json: bool,
+) -> None:
+    """Say what is doubtful about the profile at PATH; exit code 1 where something is.
+
+    Thresholds that the primary itself passes, targets without evidence, evidence that is synthetic, simulated, small, old, or from other hardware or weights, retired models, cheaper targets that may be as good, and models that do not fit into memory together.
+    """
+    from soma_bench.cli.profile_lint import surroundings
+
+    loaded = load_profile(path)
+    around = surroundings(loaded, machine_name, least_cases=least_cases, most_days=most_days)
+    findings = find_doubts(loaded, around)
+    if as_json:
+        print_json({"name": loaded.name, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(f"{finding.rule}: {finding}")
+        click.echo(f"{path}: {len(findings) or 'no'} findings")
+    ctx.exit(1 if findings else 0)
+
+
+@profile.command(epilog="Example: soma-bench profile keygen ~/.soma/signing.key")
+@click.argument("private", type=_file)
+@click.option("--public", type=_file, help="File of the public key. [default: PRIVATE.pub]")
+@json_option
+def keygen(private: Path, public: Path | None, as_json: bool) -> None:
+    """Make a pair of keys: PRIVATE, which only you can read, and the public one beside it."""
+    from soma_bench.routing.signing import make_keys
+
+    beside = public or private.with_name(f"{private.name}.pub")
+    key = make_keys(private, beside)
+    if as_json:
+        print_json({"private": str(private), "public": str(beside), "key": key.id})
+        return
+    click.echo(f"{private}: the private key; keep it to yourself, out of any repository")
+    click.echo(f"{beside}: the public key {key.id}, for whoever loads profiles")
+
+
+@profile.command(epilog="Example: soma-bench profile sign demo.json --key ~/.soma/signing.key")
+@click.argument("path", type=_file)
+@click.option("--key", type=_file, required=True, help="File of the private key.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=90,
+    show_default=True,
+    help="How long it is valid.",
+)
+@click.option("--out", type=_file, help="File to write. [default: PATH itself]")
+@json_option
+def sign(path: Path, key: Path, days: int, out: Path | None, as_json: bool) -> None:
+    """Sign the profile at PATH until so many days from now."""
+    from soma_bench.routing.signing import read_private_key, sign_profile
+
+    until = datetime.now(UTC) + timedelta(days=days)
+    signed = sign_profile(load_profile(path), read_private_key(key), until)
+    save_profile(signed, out or path)
+    assert signed.signature is not None
+    if as_json:
+        told = {"out": str(out or path), "key": signed.signature.key}
+        print_json({**told, "valid_until": signed.valid_until})
+        return
+    click.echo(f"{out or path}: signed with {signed.signature.key}, until {signed.valid_until}")
+
+
+@profile.command(epilog="Example: soma-bench profile verify demo.json --key signing.key.pub")
+@click.argument("path", type=_file)
+@click.option("--key", type=_file, required=True, help="File of the public key.")
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, path: Path, key: Path, as_json: bool) -> None:
+    """Check that the profile at PATH is as the owner of the key signed it, and still valid.
+
+    Exit code 1 when it is altered, unsigned, signed by another or expired; the reason is said.
+    """
+    from soma_bench.routing.signing import read_public_key
+
+    public = read_public_key(key)
+    read_text(path)
+    try:
+        loaded = load_profile(path, public)
+    except ConfigError as refusal:
+        if as_json:
+            print_json({"verified": False, "reason": str(refusal)})
+        else:
+            click.echo(f"refused: {refusal}")
+        ctx.exit(1)
+    if as_json:
+        print_json({"verified": True, "name": loaded.name, "valid_until": loaded.valid_until})
+        return
+    click.echo(f"{path}: profile {loaded.name} is as it was signed; until {loaded.valid_until}")
 
 
 @click.command(epilog="Example: soma-bench export demo.json --format js --out llm.mjs")

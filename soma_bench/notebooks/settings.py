@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from soma_bench.agents.base import Strict
 from soma_bench.errors import ConfigError
 from soma_bench.files import first_problem
 from soma_bench.routing.constraints import Constraints, Percentile, Pipeline
-from soma_bench.types import AgentName, PrivacyLevel
+from soma_bench.types import AgentName, PrivacyLevel, Target
 
 _GIB = 1 << 30
 
@@ -104,3 +104,26 @@ class TuneSettings(_Settings):
             )
         except ValidationError as error:
             raise ConfigError(f"parameters: {first_problem(error)}") from error
+
+
+class HardwareSettings(_Settings):
+    """Which sweep is to run on which machine, and what analyses would cost."""
+
+    sweep_file: Folder
+    machine: Location
+    """A machine of the table, or ``here``."""
+    max_latency_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    """Longest time of a call, with its model loaded."""
+    run: Location | None
+    """A run on the machine, to calibrate with and to take tokens from; None for the original
+    plan's measurements."""
+    store: Location
+    cloud: Target
+    local: Target
+    analyses_a_month: Annotated[int, Field(ge=1)]
+    hardware_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+    @field_validator("cloud", "local", mode="before")
+    @classmethod
+    def _is_a_target(cls, value: str) -> Target:
+        return Target.parse(value)

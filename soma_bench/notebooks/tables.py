@@ -41,7 +41,7 @@ def estimate_table(estimates: Sequence[ModelEstimate]) -> Styler:
         }
         for row in estimates
     ]
-    return _table(rows, {"weights (MiB)": 0, "time (s)": 0, "cost (USD)": 4})
+    return styled_table(rows, {"weights (MiB)": 0, "time (s)": 0, "cost (USD)": 4})
 
 
 def tally_table(trials: Iterable[Mapping[str, Any]], by: Literal["agent", "target"]) -> Styler:
@@ -65,12 +65,12 @@ def tally_table(trials: Iterable[Mapping[str, Any]], by: Literal["agent", "targe
                 "time (s)": _total(done, "total_s"),
             }
         )
-    return _table(rows, {"time (s)": 1})
+    return styled_table(rows, {"time (s)": 1})
 
 
 def failure_table(trials: Iterable[Mapping[str, Any]]) -> Styler:
     """Each trial that ended with a backend's failure, and what the backend said."""
-    return _table(
+    return styled_table(
         [
             {name: trial[name] for name in ("agent", "target", "case_id", "repeat", "error")}
             for trial in trials
@@ -107,7 +107,7 @@ def comparison_table(comparison: Comparison, agent: AgentName) -> Styler:
     places = {metric: 3, "low": 3, "high": 3, "p50 (s)": 2, "p95 (s)": 2}
     whole = {"output tokens": 0, "thinking": 0, "memory (MiB)": 0}
     named = (*SCORER_BY_AGENT[agent].headline, *FAILURE_RATES)
-    table = _table(rows, {**dict.fromkeys(named, 2), **places, **whole}, empty="not measured")
+    table = styled_table(rows, {**dict.fromkeys(named, 2), **places, **whole}, empty="not measured")
     return table.set_caption(AGENT_TITLES[agent])
 
 
@@ -130,7 +130,7 @@ def routing_table(routing: Profile | Infeasible) -> Styler:
                 "reason": route.reason,
             }
         )
-    return _table(rows, {})
+    return styled_table(rows, {})
 
 
 def limits_table(tuning: Tuning) -> Styler:
@@ -143,7 +143,7 @@ def limits_table(tuning: Tuning) -> Styler:
         {"demand": name, **_room(slacks.get(name)), "quality it costs": gains.get(name, 0.0)}
         for name in dict.fromkeys([*slacks, *gains])
     ]
-    return _table(rows, {"quality it costs": 3}, empty="there is no limit")
+    return styled_table(rows, {"quality it costs": 3}, empty="there is no limit")
 
 
 def greedy_table(tuning: Tuning) -> Styler:
@@ -170,7 +170,7 @@ def greedy_table(tuning: Tuning) -> Styler:
             "its quality": greedy.quality,
         }
     )
-    return _table(rows, {"quality": 3, "its quality": 3})
+    return styled_table(rows, {"quality": 3, "its quality": 3})
 
 
 def written_table(written: Mapping[Any, bool]) -> Styler:
@@ -179,7 +179,7 @@ def written_table(written: Mapping[Any, bool]) -> Styler:
         {"file": str(path), "now": "written" if changed else "unchanged"}
         for path, changed in written.items()
     ]
-    return _table(rows, {}, empty="nothing fits the demands, so nothing was written")
+    return styled_table(rows, {}, empty="nothing fits the demands, so nothing was written")
 
 
 def _conflict_table(answer: Infeasible) -> Styler:
@@ -187,7 +187,7 @@ def _conflict_table(answer: Infeasible) -> Styler:
         {"cannot be held together": name, "would do": limit or ""}
         for name, limit in zip(answer.conflict, answer.would_do, strict=True)
     ]
-    return _table(rows, {}).set_caption("Infeasible: no routing holds all of these")
+    return styled_table(rows, {}).set_caption("Infeasible: no routing holds all of these")
 
 
 def _room(slack: Slack | None) -> dict[str, str]:
@@ -216,7 +216,7 @@ def _total(trials: Sequence[Mapping[str, Any]], field: str) -> float | None:
     return sum(known) if known else None
 
 
-def _table(
+def styled_table(
     rows: Sequence[Mapping[str, Any]], decimals: Mapping[str, int], empty: str = ""
 ) -> Styler:
     """A styled frame: numbers at the right with their decimals, words at the left, ``?`` unknown."""

@@ -70,6 +70,7 @@ def build_profile(
             models={provider: dict(aliases) for provider, aliases in (models or {}).items()},
             routing=routing,
             pipeline=solution.pipeline,
+            objective=solution.objective,
             constraints=solution.constraints,
             evidence=tuple(rows),
             synthetic_evidence=any(row.synthetic for row in rows),

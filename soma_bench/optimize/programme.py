@@ -8,6 +8,7 @@ programme solved again, so that what comes out holds every row exactly.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -20,18 +21,26 @@ from soma_bench.errors import SomaError
 Weights = Mapping[int, int]
 """Whole, non-negative weights by variable."""
 
-_SOLVED, _INFEASIBLE = 0, 2
+_SOLVED, _CUT_OFF, _INFEASIBLE = 0, 1, 2
 _LARGEST = 1_000_000
 """Weights above this are made coarser for HiGHS."""
 
 
 class Programme:
-    """Binary variables, numbered from 0, under rows of whole weights."""
+    """Binary variables, numbered from 0, under rows of whole weights.
 
-    def __init__(self) -> None:
+    Args:
+        deadline: on the clock of `time.monotonic`, when to stop with the best that is there.
+    """
+
+    def __init__(self, deadline: float | None = None) -> None:
         self.size = 0
+        self.gap: float | None = None
+        """Set when the deadline cut a search off: how far below the answer the optimum may lie."""
+        self._deadline = deadline
+        self._latest: frozenset[int] | None = None
         self._limits: list[tuple[Weights, int]] = []
-        self._links: list[tuple[tuple[int, ...], int]] = []
+        self._links: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
         self._choices: list[tuple[int, ...]] = []
 
     def variables(self, count: int) -> range:
@@ -47,9 +56,18 @@ class Programme:
         """One of ``variables`` is 1, the others 0."""
         self._choices.append(tuple(variables))
 
-    def implies(self, variables: Iterable[int], consequence: int) -> None:
-        """Where any of ``variables`` (at most one of them is ever 1) is 1, so is ``consequence``."""
-        self._links.append((tuple(variables), consequence))
+    def implies(
+        self, variables: Iterable[int], consequence: int, unless: Iterable[int] = ()
+    ) -> None:
+        """Where any of ``variables`` is 1, so is ``consequence``, or else one of ``unless``.
+
+        At most one of ``variables`` is ever 1.
+        """
+        self._links.append((tuple(variables), (consequence, *unless), 0))
+
+    def together(self, first: Iterable[int], second: Iterable[int], consequence: int) -> None:
+        """Where one of ``first`` and one of ``second`` is 1, so is ``consequence``."""
+        self._links.append(((*first, *second), (consequence,), 1))
 
     def minimise(self, *parts: Weights, slack: int = 0) -> frozenset[int] | None:
         """Make the greatest of the weighted sums as small as can be, and hold it there.
@@ -61,14 +79,28 @@ class Programme:
             parts: one weighted sum, or several of which the greatest counts.
             slack: how far later answers may stay above this optimum.
         """
+        chosen = self.minimum(*parts)
+        if chosen is not None:
+            self.hold(parts, greatest(parts, chosen) + slack)
+        return chosen
+
+    def hold(self, parts: Iterable[Weights], limit: int) -> None:
+        """None of the weighted sums may pass ``limit``."""
+        for weights in parts:
+            self.at_most(weights, limit)
+
+    def minimum(self, *parts: Weights) -> frozenset[int] | None:
+        """What makes the greatest of the weighted sums as small as can be; None where nothing fits.
+
+        Raises:
+            SomaError: the deadline came before any answer.
+        """
         while (chosen := self._solve(parts)) is not None:
             broken = [
                 weights for weights, limit in self._limits if weighed(weights, chosen) > limit
             ]
             if not broken:
-                best = max(weighed(weights, chosen) for weights in parts)
-                for weights in parts:
-                    self.at_most(weights, best + slack)
+                self._latest = chosen
                 return chosen
             for weights in broken:
                 support = [v for v, weight in weights.items() if weight and v in chosen]
@@ -79,8 +111,10 @@ class Programme:
         rows = _Rows(self.size)
         for variables in self._choices:
             rows.add(dict.fromkeys(variables, 1.0), 1.0, 1.0)
-        for variables, consequence in self._links:
-            rows.add({**dict.fromkeys(variables, 1.0), consequence: -1.0}, -np.inf, 0.0)
+        for causes, consequences, most in self._links:
+            rows.add(
+                {**dict.fromkeys(causes, 1.0), **dict.fromkeys(consequences, -1.0)}, -np.inf, most
+            )
         for weights, limit in self._limits:
             unit = _coarse_unit(weights.values())
             rows.add({v: float(w // unit) for v, w in weights.items()}, -np.inf, limit // unit)
@@ -94,18 +128,30 @@ class Programme:
             for weights in parts:
                 scaled = {variable: weight / unit for variable, weight in weights.items()}
                 rows.add({**scaled, self.size: -1.0}, -np.inf, 0.0)
+        options = {"mip_rel_gap": 0.0}
+        if self._deadline is not None:
+            options["time_limit"] = max(0.01, self._deadline - time.monotonic())
         result = milp(
             objective,
             integrality=np.append(np.ones(self.size), 0),
             bounds=Bounds(0, np.append(np.ones(self.size), np.inf)),
             constraints=rows.constraint(),
-            options={"mip_rel_gap": 0.0},
+            options=options,
         )
         if result.status == _INFEASIBLE:
             return None
-        if result.status != _SOLVED:
+        found = None if result.x is None else _ones(result.x[: self.size])
+        if result.status == _CUT_OFF:
+            # The answer before this one still holds every row.
+            known = [answer for answer in (found, self._latest) if answer is not None]
+            if not known:
+                raise SomaError("optimise: no assignment was found in the time given; give it more")
+            found = min(known, key=lambda answer: greatest(parts, answer))
+            bound = unit * (result.mip_dual_bound or 0.0)
+            self.gap = max(0.0, greatest(parts, found) - bound)
+        elif result.status != _SOLVED:
             raise SomaError(f"optimise: the solver gave up: {result.message}")
-        return frozenset(int(index) for index in np.flatnonzero(result.x[: self.size] > 0.5))
+        return found
 
 
 class _Rows:
@@ -136,6 +182,15 @@ class _Rows:
 def weighed(weights: Weights, chosen: Collection[int]) -> int:
     """The weighted sum of the chosen variables, exact."""
     return sum(weight for variable, weight in weights.items() if variable in chosen)
+
+
+def _ones(values: Any) -> frozenset[int]:
+    return frozenset(int(index) for index in np.flatnonzero(values > 0.5))
+
+
+def greatest(parts: Iterable[Weights], chosen: Collection[int]) -> int:
+    """The greatest of the weighted sums of the chosen variables."""
+    return max(weighed(weights, chosen) for weights in parts)
 
 
 def _coarse_unit(weights: Iterable[int]) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from soma_bench.optimize.residency import best_resident, latency_s, peak_bytes, states
+from soma_bench.optimize.search import Gap
 from soma_bench.optimize.table import (
     COST_UNITS,
     LATENCY_UNITS,
@@ -15,7 +17,7 @@ from soma_bench.optimize.table import (
     Table,
     floor_figure,
 )
-from soma_bench.routing.constraints import Constraints, Percentile, Pipeline, chains
+from soma_bench.routing.constraints import Constraints, Objective, Percentile, Pipeline, chains
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS, AgentName
 
@@ -68,10 +70,18 @@ class Plan:
     latency_p50_s: float
     latency_p95_s: float
     """Sums along the slowest chain of stages; a sum of p95 is an upper estimate of the p95."""
+    degraded_latency_s: float
+    """The same, at the percentile of the constraints, with that stage on its fallback which takes
+    longest then; the primaries' own where there is no fallback."""
     memory_bytes: int | None
-    """Over the distinct resident models, fallbacks included; None where one was not measured."""
+    """The most that is in memory at once, fallbacks included; None where a size was not measured."""
+    resident: tuple[str, ...]
+    """The local models that stay in memory."""
+    swapped: tuple[str, ...]
+    """Those that are loaded for their stage in each analysis, which the latencies include."""
     cost_usd_per_1000: float | None
-    """Of 1000 analyses on the primaries; None where a price is not known."""
+    """Of 1000 analyses on the primaries, and on the fallbacks as often as these fail; None where a
+    price is not known."""
     slacks: tuple[Slack, ...]
     violated: tuple[str, ...]
     """Names of the demands that it breaks."""
@@ -86,6 +96,9 @@ class Solution:
     """The best quality for each agent by itself, whether or not all of it fits together."""
     pipeline: Pipeline
     constraints: Constraints
+    objective: Objective = "quality_latency_cost"
+    gap: Gap | None = None
+    """How far it may be from the best, where the time limit cut the search off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +106,7 @@ class Infeasible:
     """No assignment holds all constraints."""
 
     conflict: tuple[str, ...]
-    """Names of demands that cannot be held together; without any one of them the rest can."""
+    """Names of the fewest demands that cannot be held together; without any one the rest can."""
     would_do: tuple[str | None, ...]
     """Beside each of them the limit that could be held with the others; None where it has none."""
 
@@ -108,12 +121,13 @@ class Infeasible:
         return f"infeasible: nothing fits {among}{'; '.join(named)}"
 
 
-def make_plan(table: Table, pipeline: Pipeline, primaries: Picks, fallbacks: Picks) -> Plan:
+def make_plan(table: Table, primaries: Picks, fallbacks: Picks) -> Plan:
     """The figures of an assignment, and which demands it breaks."""
     rows = {agent: primaries[agent].row for agent in AGENTS}
-    costs = [row.cost_usd for row in rows.values()]
-    resident = {candidate.model for picks in (primaries, fallbacks) for candidate in picks.values()}
-    sizes = [table.memory[model] for model in sorted(resident)]
+    serving = states(primaries, fallbacks)
+    resident = best_resident(table, primaries, fallbacks)
+    used = {c.model for state in serving for c in state.values() if c.is_local}
+    percentile = table.constraints.latency
     plan = Plan(
         choices=tuple(
             Choice(
@@ -124,24 +138,44 @@ def make_plan(table: Table, pipeline: Pipeline, primaries: Picks, fallbacks: Pic
             for agent in AGENTS
         ),
         quality=sum(row.quality for row in rows.values()),
-        latency_p50_s=pipeline_latency(rows, pipeline, "p50"),
-        latency_p95_s=pipeline_latency(rows, pipeline, "p95"),
-        memory_bytes=None if None in sizes else sum(size or 0 for size in sizes),
-        cost_usd_per_1000=None if None in costs else 1000 * sum(cost or 0 for cost in costs),
+        latency_p50_s=latency_s(table, primaries, resident, "p50"),
+        latency_p95_s=latency_s(table, primaries, resident, "p95"),
+        degraded_latency_s=max(
+            (latency_s(table, state, resident, percentile) for state in serving[1:]),
+            default=latency_s(table, primaries, resident, percentile),
+        ),
+        memory_bytes=peak_bytes(table, serving, resident),
+        resident=tuple(sorted(resident)),
+        swapped=tuple(sorted(used - resident)),
+        cost_usd_per_1000=_cost_usd_per_1000(primaries, fallbacks),
         slacks=(),
         violated=(),
     )
-    slacks = tuple(_slacks(table, pipeline, plan))
-    broken = {demand.name for demand in table.demands if _is_broken(demand, primaries, fallbacks)}
+    slacks = tuple(_slacks(table, plan))
+    broken = {
+        demand.name for demand in table.demands if _is_broken(table, demand, primaries, fallbacks)
+    }
     broken |= {slack.name for slack in slacks if slack.slack < -_TOLERANCE[slack.unit]}
     violated = tuple(demand.name for demand in table.demands if demand.name in broken)
     return replace(plan, slacks=slacks, violated=violated)
 
 
+def _cost_usd_per_1000(primaries: Picks, fallbacks: Picks) -> float | None:
+    shares = [(candidate.row.cost_usd, 1.0) for candidate in primaries.values()]
+    shares += [
+        (candidate.row.cost_usd, float(primaries[agent].failures))
+        for agent, candidate in fallbacks.items()
+        if primaries[agent].failures
+    ]
+    if any(cost is None for cost, _ in shares):
+        return None
+    return 1000 * sum((cost or 0) * share for cost, share in shares)
+
+
 def pipeline_latency(
     rows: Mapping[AgentName, Evidence], pipeline: Pipeline, percentile: Percentile
 ) -> float:
-    """Seconds that the slowest chain of stages takes."""
+    """Seconds that the slowest chain of stages takes, all models loaded and nobody in the way."""
     stage = {
         agent: row.latency_p50_s if percentile == "p50" else row.latency_p95_s
         for agent, row in rows.items()
@@ -149,16 +183,26 @@ def pipeline_latency(
     return max(sum(stage[agent] for agent in chain) for chain in chains(pipeline))
 
 
-def _slacks(table: Table, pipeline: Pipeline, plan: Plan) -> list[Slack]:
+def _slacks(table: Table, plan: Plan) -> list[Slack]:
     constraints = table.constraints
     kinds = {demand.kind: demand.name for demand in table.demands}
     slacks = []
     if constraints.max_latency_s is not None:
-        used = max(
-            pipeline_latency(rows, pipeline, constraints.latency) for rows in _states(plan.choices)
-        )
+        p50 = constraints.latency == "p50"
+        used = plan.latency_p50_s if p50 else plan.latency_p95_s
+        if constraints.max_degraded_latency_s is None:
+            used = max(used, plan.degraded_latency_s)
         slacks.append(
             Slack(name=kinds["latency"], unit="s", limit=constraints.max_latency_s, used=used)
+        )
+    if constraints.max_degraded_latency_s is not None:
+        slacks.append(
+            Slack(
+                name=kinds["degraded"],
+                unit="s",
+                limit=constraints.max_degraded_latency_s,
+                used=plan.degraded_latency_s,
+            )
         )
     if constraints.max_memory_bytes is not None and plan.memory_bytes is not None:
         slacks.append(
@@ -193,26 +237,18 @@ def _slacks(table: Table, pipeline: Pipeline, plan: Plan) -> list[Slack]:
     return slacks
 
 
-def _states(choices: tuple[Choice, ...]) -> list[dict[AgentName, Evidence]]:
-    """What serves each stage: all primaries, or one of them on its fallback."""
-    normal = {choice.agent: choice.primary for choice in choices}
-    return [normal] + [
-        {**normal, choice.agent: choice.fallback}
-        for choice in choices
-        if choice.fallback is not None
-    ]
-
-
-def _is_broken(demand: Demand, primaries: Picks, fallbacks: Picks) -> bool:
+def _is_broken(table: Table, demand: Demand, primaries: Picks, fallbacks: Picks) -> bool:
     """Whether a demand without a figure is broken."""
     used = [
         picks[agent]
         for picks in (primaries, fallbacks)
         for agent in picks
-        if demand.agent in (None, agent)
+        if table.covers(demand, agent)
     ]
     if demand.kind == "privacy":
         return not all(candidate.is_local for candidate in used)
     if demand.kind == "synthetic":
         return any(candidate.row.synthetic for candidate in used)
+    if demand.kind == "apart":
+        return any(primaries[agent].domain == c.domain for agent, c in fallbacks.items())
     return demand.kind == "fallback" and demand.agent not in fallbacks

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from soma_bench.errors import ConfigError
-from soma_bench.routing.constraints import Constraints
+from soma_bench.pipeline.graph import GRAPHS
+from soma_bench.providers.places import is_cloud_tag
+from soma_bench.routing.constraints import Constraints, Pipeline
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS, AgentName, Target
 
 QUALITY_UNITS = 1_000_000
 LATENCY_UNITS = 1_000_000
 COST_UNITS = 1_000_000_000
-ROUNDING = len(AGENTS)
-"""Sums over the agents that differ by no more units than this are equal: each of two sums may be
-off by half a unit an agent. It is 0.000005 of quality, 5 microseconds, 5e-9 dollars."""
+ROUNDING = 2 * len(AGENTS)
+"""Sums over the agents that differ by no more units than this are equal: each figure in them (a
+stage's, its load's, its fallback's) may be off by half a unit. It is 0.00001 of quality,
+10 microseconds, 1e-8 dollars."""
 
 _MAX_LATENCY_S = 86_400.0
 _MAX_COST_USD = 1e6
 _MAX_MEMORY_BYTES = 1 << 50
 
-DemandKind = Literal["privacy", "synthetic", "floor", "latency", "memory", "cost", "fallback"]
+DemandKind = Literal[
+    "privacy", "synthetic", "floor", "latency", "degraded", "memory", "cost", "apart", "fallback"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +57,28 @@ class Candidate:
     latency: int
     """At the percentile that the constraints name."""
     cost: int | None
+    domain: str
+    """What fails as one, as far as the constraints tell fallbacks apart."""
+    failures: Fraction
+    """Share of calls that end on the fallback."""
+
+    def surcharge(self, fallback: Candidate) -> int:
+        """What ``fallback`` adds to the price of an analysis whose primary this is."""
+        return round(self.failures * (fallback.cost or 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All candidates with the demands on them."""
+    """All candidates for one order of the stages, with the demands on them."""
 
     constraints: Constraints
+    pipeline: Pipeline
     candidates: dict[AgentName, tuple[Candidate, ...]]
     """By agent, sorted by the target's text."""
     memory: dict[str, int | None]
-    """Bytes by model: the most that any of its rows measured; 0 for a cloud model."""
+    """Bytes by model with its cache: the most that any of its rows measured; 0 for a cloud model."""
+    load: dict[str, int | None]
+    """Microseconds that a model takes to load: the most measured; 0 for a cloud model."""
     demands: tuple[Demand, ...]
 
     def eligible(self, agent: AgentName, demands: Collection[Demand]) -> tuple[Candidate, ...]:
@@ -69,7 +86,7 @@ class Table:
 
         A figure that nobody measured holds no limit on it.
         """
-        kinds = {demand.kind for demand in demands if demand.agent in (None, agent)}
+        kinds = {demand.kind for demand in demands if self.covers(demand, agent)}
         return tuple(
             candidate
             for candidate in self.candidates[agent]
@@ -82,6 +99,12 @@ class Table:
             )
         )
 
+    def covers(self, demand: Demand, agent: AgentName) -> bool:
+        """Whether ``demand`` is one on ``agent``: privacy also holds for all that read its answers."""
+        if demand.agent is None or demand.agent == agent:
+            return True
+        return demand.kind == "privacy" and demand.agent in sources(self.pipeline, agent)
+
     def _reaches_floor(self, candidate: Candidate) -> bool:
         floor = self.constraints.quality_floors[candidate.row.agent]
         return floor_figure(candidate.row, self.constraints) >= floor
@@ -91,6 +114,8 @@ class Table:
         constraints = self.constraints
         if kind == "latency" and constraints.max_latency_s is not None:
             return round(constraints.max_latency_s * LATENCY_UNITS) + ROUNDING
+        if kind == "degraded" and constraints.max_degraded_latency_s is not None:
+            return round(constraints.max_degraded_latency_s * LATENCY_UNITS) + ROUNDING
         if kind == "cost" and constraints.max_cost_usd_per_1000 is not None:
             return round(constraints.max_cost_usd_per_1000 / 1000 * COST_UNITS) + ROUNDING
         if kind == "memory" and constraints.max_memory_bytes is not None:
@@ -103,7 +128,18 @@ def floor_figure(row: Evidence, constraints: Constraints) -> float:
     return row.quality_low if constraints.floor_on == "low" else row.quality
 
 
-def read_table(evidence: Sequence[Evidence], constraints: Constraints) -> Table:
+def sources(pipeline: Pipeline, agent: AgentName) -> tuple[AgentName, ...]:
+    """``agent`` and all whose answers reach it, from whom it inherits their privacy level."""
+    reads = {stage.agent: stage.reads for stage in GRAPHS[pipeline]}
+    found = [agent]
+    for reached in found:
+        found += [source for source in reads[reached] if source not in found]
+    return tuple(found)
+
+
+def read_table(
+    evidence: Sequence[Evidence], constraints: Constraints, pipeline: Pipeline = "sequential"
+) -> Table:
     """Turn evidence into a table.
 
     Raises:
@@ -112,14 +148,18 @@ def read_table(evidence: Sequence[Evidence], constraints: Constraints) -> Table:
     """
     rows: dict[AgentName, dict[str, Candidate]] = {agent: {} for agent in AGENTS}
     memory: dict[str, int | None] = {}
+    caches: dict[str, int | None] = {}
+    load: dict[str, int | None] = {}
     for row in evidence:
         candidate = _candidate(row, constraints)
         if row.target in rows[row.agent]:
             raise ConfigError(f"evidence: {row.target} stands twice for {row.agent}")
         rows[row.agent][row.target] = candidate
-        known = memory.get(candidate.model)
-        said = row.memory_bytes if candidate.is_local else 0
-        memory[candidate.model] = known if said is None else max(said, known or 0)
+        seconds = None if row.load_s is None else round(row.load_s * LATENCY_UNITS)
+        for figures, said in ((memory, row.memory_bytes), (caches, row.kv_bytes), (load, seconds)):
+            figure = said if candidate.is_local else 0
+            known = figures.get(candidate.model)
+            figures[candidate.model] = known if figure is None else max(figure, known or 0)
     missing = [agent for agent in AGENTS if not rows[agent]]
     if missing:
         raise ConfigError(f"evidence: nothing was measured for {', '.join(missing)}")
@@ -128,9 +168,14 @@ def read_table(evidence: Sequence[Evidence], constraints: Constraints) -> Table:
     }
     table = Table(
         constraints=constraints,
+        pipeline=pipeline,
         candidates=candidates,
-        memory=memory,
-        demands=tuple(_demands(constraints, candidates)),
+        memory={
+            model: None if size is None else size + (caches[model] or 0)
+            for model, size in memory.items()
+        },
+        load=load,
+        demands=tuple(_demands(constraints, pipeline, candidates)),
     )
     _refuse_unknown_figures(table)
     return table
@@ -141,6 +186,8 @@ def _candidate(row: Evidence, constraints: Constraints) -> Candidate:
         (row.latency_p95_s, _MAX_LATENCY_S, "latency_p95_s"),
         (row.cost_usd, _MAX_COST_USD, "cost_usd"),
         (row.memory_bytes, _MAX_MEMORY_BYTES, "memory_bytes"),
+        (row.kv_bytes, _MAX_MEMORY_BYTES, "kv_bytes"),
+        (row.load_s, _MAX_LATENCY_S, "load_s"),
     ):
         if figure is not None and figure > limit:
             raise ConfigError(
@@ -149,18 +196,25 @@ def _candidate(row: Evidence, constraints: Constraints) -> Candidate:
             )
     target = Target.parse(row.target)
     latency = row.latency_p50_s if constraints.latency == "p50" else row.latency_p95_s
+    is_local = target.is_local and not is_cloud_tag(target.model)
+    own = "this machine" if constraints.fallback_apart == "machine" else target.provider
+    rate = constraints.fallback_rate
     return Candidate(
         row=row,
         model=f"{target.provider}:{target.model}",
-        is_local=target.is_local,
+        is_local=is_local,
         quality=round(row.quality * QUALITY_UNITS),
         latency=round(latency * LATENCY_UNITS),
         cost=None if row.cost_usd is None else round(row.cost_usd * COST_UNITS),
+        domain=own if is_local else f"cloud of {target.provider}",
+        failures=Fraction(row.failures if rate is None else rate),
     )
 
 
 def _demands(
-    constraints: Constraints, candidates: dict[AgentName, tuple[Candidate, ...]]
+    constraints: Constraints,
+    pipeline: Pipeline,
+    candidates: dict[AgentName, tuple[Candidate, ...]],
 ) -> list[Demand]:
     """The demands that can matter here, those on single agents last."""
     demands = []
@@ -173,6 +227,12 @@ def _demands(
     if constraints.max_latency_s is not None:
         text = f"{constraints.latency} latency {constraints.max_latency_s:g} s"
         demands.append(Demand("latency", None, text))
+    if constraints.max_degraded_latency_s is not None:
+        limit = f"{constraints.latency} latency {constraints.max_degraded_latency_s:g} s"
+        demands.append(Demand("degraded", None, f"{limit} with a stage on its fallback"))
+    if constraints.fallback_apart != "target":
+        text = f"fallbacks on another {constraints.fallback_apart}"
+        demands.append(Demand("apart", None, text))
     rows = [candidate.row for agent in AGENTS for candidate in candidates[agent]]
     if not constraints.allow_synthetic and any(row.synthetic for row in rows):
         demands.append(Demand("synthetic", None, "real weights only, none synthetic"))
@@ -180,7 +240,10 @@ def _demands(
         if constraints.needs_fallback(agent):
             demands.append(Demand("fallback", agent, f"a fallback for {agent}"))
         if constraints.privacy_of(agent) == "local_only" and not all(
-            candidate.is_local for candidate in candidates[agent]
+            candidate.is_local
+            for reader in AGENTS
+            if agent in sources(pipeline, reader)
+            for candidate in candidates[reader]
         ):
             demands.append(Demand("privacy", agent, f"privacy {agent} local_only"))
         if agent in constraints.quality_floors:

@@ -6,6 +6,7 @@ figure, not by the import.
 """
 
 from soma_bench.plots.effects import effects_of_settings
+from soma_bench.plots.hardware import memory_of_models
 from soma_bench.plots.pareto import pareto_front
 from soma_bench.plots.quality import quality_against_latency
 from soma_bench.plots.routing import chosen_routing
@@ -15,6 +16,7 @@ __all__ = [
     "chosen_routing",
     "effects_of_settings",
     "latency_by_stage",
+    "memory_of_models",
     "pareto_front",
     "quality_against_latency",
 ]

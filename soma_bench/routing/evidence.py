@@ -57,9 +57,20 @@ class Evidence(Strict):
     output_tokens: Mean | None
     thinking_tokens: Mean | None
     """Mean tokens per call, None where the backend does not count; thinking is part of output."""
+    load_s: Annotated[Seconds | None, Field(exclude_if=lambda value: value is None)] = None
+    """Seconds that the model takes to load; None where it was not measured."""
+    kv_bytes: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
+    """Key-value cache at the context in use, where ``memory_bytes`` does not hold it already."""
+    failure_rate: Annotated[Share | None, Field(exclude_if=lambda value: value is None)] = None
+    """Share of calls that end on the fallback, e.g. from operation; None for that of the answers."""
     synthetic: bool
     """Whether the target's weights are a test derivative: such figures prove nothing about a model
     anyone would deploy."""
+
+    @property
+    def failures(self) -> float:
+        """Share of calls that end on the fallback: as given, or the failed answers among the trials."""
+        return self.answer_failures / self.n if self.failure_rate is None else self.failure_rate
 
     @field_validator("target")
     @classmethod

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from soma_bench.agents.base import Strict
 from soma_bench.errors import ConfigError
-from soma_bench.files import digest, first_problem, read_json, write_atomically
+from soma_bench.files import (
+    canonical_json,
+    digest,
+    first_problem,
+    read_json,
+    write_atomically,
+)
 from soma_bench.providers.places import is_cloud_tag, is_own
 from soma_bench.routing.backends import Host, ModelName, Providers
 from soma_bench.routing.complexity import Scale
@@ -20,7 +26,12 @@ from soma_bench.routing.decision import Order
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS, AgentName, PrivacyLevel, ProviderName, Target
 
+if TYPE_CHECKING:
+    from soma_bench.routing.signing import PublicKey
+
 SCHEMA_VERSION = 1
+_SIGNED_AS = b"soma-bench routing profile, schema version 1\n"
+"""Opens what is signed, so that no signature of something else can stand for a profile's."""
 
 
 def _known_version(value: int) -> int:
@@ -31,6 +42,12 @@ def _known_version(value: int) -> int:
 
 def _iso_date(value: str) -> str:
     datetime.fromisoformat(value)
+    return value
+
+
+def _moment(value: str) -> str:
+    if len(value) < 20 or datetime.fromisoformat(value).utcoffset() is None:
+        raise ValueError(f"{value!r} is not a time with its zone, e.g. 2026-12-31T00:00:00+00:00")
     return value
 
 
@@ -65,6 +82,15 @@ class AgentRouting(Strict):
     module, which does not see the case, asks the primary first in any event."""
 
 
+class Signature(Strict):
+    """Whose word it is that a profile is as it was written."""
+
+    algorithm: Literal["ed25519"] = "ed25519"
+    key: Digest
+    """Digest of the public key that it is to be checked with."""
+    value: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
 class Provenance(Strict):
     """Where the figures come from."""
 
@@ -80,7 +106,8 @@ class Provenance(Strict):
     date: Annotated[str, Field(max_length=40), AfterValidator(_iso_date)] | None = None
     """ISO 8601; when the run was measured, not when the file was written."""
     digest: Digest | None = None
-    """Over the canonical JSON of everything else in the profile; `save_profile` sets it."""
+    """Over the canonical JSON of everything else in the profile but a signature; `save_profile`
+    sets it."""
 
 
 class Profile(Strict):
@@ -115,6 +142,16 @@ class Profile(Strict):
     synthetic_evidence: bool = False
     """Must be true when any evidence comes from synthetic weights; such a profile is for tests."""
     provenance: Provenance = Provenance()
+    valid_until: Annotated[
+        Annotated[str, Field(max_length=40), AfterValidator(_moment)] | None,
+        Field(exclude_if=lambda moment: moment is None),
+    ] = None
+    """ISO 8601 with its zone; from then on a signed profile is refused where signatures are asked
+    for."""
+    signature: Annotated[
+        Signature | None, Field(exclude_if=lambda signature: signature is None)
+    ] = None
+    """Over everything else, digest and expiry included; `soma_bench.routing.signing` makes it."""
 
     @field_validator("routing")
     @classmethod
@@ -229,20 +266,36 @@ def resolve(profile: Profile, agent: AgentName) -> Route:
 
 def profile_digest(profile: Profile) -> str:
     """Digest over the canonical JSON of everything but the digest itself."""
-    content: dict[str, Any] = profile.model_dump(mode="json")
+    content: dict[str, Any] = profile.model_dump(mode="json", exclude={"signature"})
     del content["provenance"]["digest"]
     return digest(content)
 
 
-def load_profile(path: Path) -> Profile:
+def signed_bytes(profile: Profile) -> bytes:
+    """What a profile's signature is over: the canonical JSON of everything but the signature."""
+    content = profile.model_dump(mode="json", exclude={"signature"})
+    return _SIGNED_AS + canonical_json(content).encode()
+
+
+def load_profile(
+    path: Path, verify: PublicKey | None = None, *, now: datetime | None = None
+) -> Profile:
     """Read a profile and check all of it.
 
     A file that carries evidence must carry the digest that `save_profile` wrote; any other file
-    may leave it out, as a hand-written profile does.
+    may leave it out, as a hand-written profile does. A digest finds out what was changed by
+    mistake; against intent it takes a signature.
+
+    Args:
+        path: the file.
+        verify: whose signature it must bear; one that is unsigned, signed by another, altered or
+            expired is refused. None asks for none.
+        now: the time that an expiry is compared with; the clock's by default.
 
     Raises:
-        ConfigError: the file cannot be read, is not a profile, or was changed after it was
-            written; one line ``file: field.path: what``.
+        ConfigError: the file cannot be read, is not a profile, was changed after it was written, or
+            does not bear a valid signature where one is asked for; one line ``file: field.path:
+            what``.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -253,6 +306,11 @@ def load_profile(path: Path) -> Profile:
         # Checks across fields name their place themselves; pydantic knows only "the whole".
         problem = first_problem(error).removeprefix("the whole: ")
         raise ConfigError(f"{path}: {problem}") from error
+    try:
+        # An escape may hold half of a character, which no digest, signature or file can.
+        canonical_json(content).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{path}: holds an escape that is half of a character") from error
     stored = profile.provenance.digest
     if stored is None and profile.evidence:
         raise ConfigError(
@@ -265,7 +323,30 @@ def load_profile(path: Path) -> Profile:
             " written; make it again by soma-bench optimize, or remove evidence and digest to"
             " route by hand"
         )
+    if verify is not None:
+        _check_signature(profile, path, verify, now or datetime.now(UTC))
     return profile
+
+
+def _check_signature(profile: Profile, path: Path, key: PublicKey, now: datetime) -> None:
+    signature = profile.signature
+    if signature is None:
+        raise ConfigError(f"{path}: signature: is missing; write it by soma-bench profile sign")
+    if signature.key != key.id:
+        raise ConfigError(
+            f"{path}: signature.key: was signed with another key ({signature.key[:19]}...), not"
+            f" with {key.id[:19]}..."
+        )
+    if not key.has_signed(signed_bytes(profile), bytes.fromhex(signature.value)):
+        raise ConfigError(
+            f"{path}: signature.value: does not match: the profile was changed after it was signed"
+        )
+    if profile.valid_until is None:
+        raise ConfigError(f"{path}: valid_until: is missing; a signed profile must end")
+    if now >= datetime.fromisoformat(profile.valid_until):
+        raise ConfigError(
+            f"{path}: valid_until: expired at {profile.valid_until}; measure again and sign anew"
+        )
 
 
 def save_profile(profile: Profile, path: Path) -> bool:

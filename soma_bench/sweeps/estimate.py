@@ -16,7 +16,7 @@ from soma_bench.providers.prices import Prices
 from soma_bench.sweeps.plan import Plan, PlannedTrial
 from soma_bench.types import Request, Target, Usage
 
-_CHARACTERS_PER_TOKEN = 3.5
+CHARACTERS_PER_TOKEN = 3.5
 """English text and JSON in the vocabularies of current models; only used to predict."""
 _PREFILL_SPEED_UP = 4.0
 """Prompt tokens a second over generated ones, as seen with small models on CPUs."""
@@ -141,7 +141,7 @@ def predict_usage(target: Target, request: Request) -> Usage:
     """Most tokens that a request to a cloud should take: answer and thinking at their limits."""
     characters = sum(len(message.content) for message in request.messages)
     return Usage(
-        prompt_tokens=math.ceil(characters / _CHARACTERS_PER_TOKEN),
+        prompt_tokens=math.ceil(characters / CHARACTERS_PER_TOKEN),
         output_tokens=request.max_tokens + _thinking_allowance(target, request),
     )
 
@@ -167,7 +167,7 @@ def predict_seconds(request: Request, weights_bytes: int) -> float:
     decode = memory_bandwidth() / weights_bytes
     characters = sum(len(message.content) for message in request.messages)
     thinking = request.thinking if isinstance(request.thinking, int) else 0
-    prompt_tokens = characters / _CHARACTERS_PER_TOKEN
+    prompt_tokens = characters / CHARACTERS_PER_TOKEN
     return prompt_tokens / (_PREFILL_SPEED_UP * decode) + (request.max_tokens + thinking) / decode
 
 

@@ -61,7 +61,7 @@ def paired_comparison(
         cases=len(ours),
         clusters=len(sums),
         difference=interval,
-        p=_sign_flip(sums),
+        p=sign_flip(sums),
         sd=_sd_of_a_case(sums, counts),
     )
 
@@ -80,7 +80,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _sign_flip(sums: Floats) -> float:
+def sign_flip(sums: Floats) -> float:
+    """Two-sided p-value of Fisher's sign-flip test on the sums of clusters; see `paired_comparison`.
+
+    The signs are as likely either way, so the one-sided value is half of it where the sum lies on
+    the side in question.
+    """
     # A cluster without a difference takes no side, whatever its sign.
     sums = sums[np.abs(sums) > 1e-12]
     clusters = len(sums)

@@ -42,8 +42,8 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
 
 
 COMMANDS = [
-    *("doctor", "models", "cases", "sweep", "score", "compare", "optimize", "confirm", "profile"),
-    *("export", "route", "judge", "run"),
+    *("doctor", "models", "cases", "sweep", "score", "compare", "optimize", "confirm", "gate"),
+    *("profile", "export", "route", "costs", "judge", "run"),
 ]
 
 

@@ -174,6 +174,7 @@ def _evidence(
     ]
     costs = [trial["cost_usd"] for trial in trials]
     memory = [trial["memory_bytes"] for trial in trials if trial["memory_bytes"] is not None]
+    loads = [trial["load_s"] for trial in trials if trial["start"] == "cold"]
     return Evidence(
         agent=agent,
         target=target,
@@ -191,6 +192,7 @@ def _evidence(
         prompt_tokens=_mean(trials, "prompt_tokens"),
         output_tokens=_mean(trials, "output_tokens"),
         thinking_tokens=_mean(trials, "thinking_tokens"),
+        load_s=max(loads, default=None),
         selection="held_out" if held_out else "same cases",
         synthetic=any(trial["synthetic"] for trial in trials),
     )

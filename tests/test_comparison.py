@@ -182,3 +182,13 @@ def test_targets_are_set_beside_the_best_on_shared_cases(store):
     design = comparison.designs["alignment"]
     assert pair.more_cases == cases_needed(0.5, design.sd) - 4
     assert {row.selection for row in comparison.evidence} == {"same cases"}
+
+
+def test_the_time_to_load_is_that_of_the_cold_call_and_stays_out_of_latencies(store):
+    cold = says("QUESTION", total_s=50)
+    cold = dataclasses.replace(cold, timings=dataclasses.replace(cold.timings, load_s=7.5))
+    warm = says("QUESTION", total_s=2)
+    warm = dataclasses.replace(warm, timings=dataclasses.replace(warm.timings, load_s=0.0))
+    (row,) = compare(store, {"m": [cold, warm, warm, warm]}).evidence
+    assert row.load_s == 7.5
+    assert row.latency_p95_s == pytest.approx(2)

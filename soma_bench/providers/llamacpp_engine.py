@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import secrets
 import time
@@ -112,10 +111,6 @@ class Engine:
     """
 
     def __init__(self, model: ModelFile, context_tokens: int) -> None:
-        # llama.cpp's threads wait for one another many times a token. On a busy machine waiting by
-        # spinning takes the core from the thread that is waited for: 2 threads on 2 cores with a load
-        # of 4 gave 5 tokens a second spinning, 25 sleeping. The library reads this when it is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import xllamacpp
 
         self.model = model

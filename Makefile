@@ -45,7 +45,8 @@ demo: $(READY)
 
 # The live analysis calls models, so it runs again only when the profile has changed.
 reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)
-	$(BIN)/soma-bench run data/examples/*.json --profile routing_profiles/demo.json > $@
+	$(BIN)/soma-bench run data/examples/*.json --profile routing_profiles/demo.json > $@ || \
+		{ test $$? -eq 1 && echo "no report: the tiny model gave no usable answer this time" >> $@; }
 	@cat $@
 
 test: $(READY)

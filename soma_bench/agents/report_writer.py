@@ -200,40 +200,6 @@ AGENT = Agent(
         (
             ReportWriterInput(
                 findings=(
-                    _finding("F1", "nodule", "left", "lower lobe", 14, ("solid", "lobulated")),
-                ),
-                diagnosis=_diagnosis("Carcinoid tumor", "D3A.090", workup="Bronchoscopy"),
-                context=ReportContext(
-                    indication="Persistent cough.",
-                    technique="Chest CT with contrast.",
-                ),
-            ),
-            read_report(
-                f"""\
-## Clinical Indication
-Persistent cough.
-
-## Comparison
-None.
-
-## Technique
-Chest CT with contrast.
-
-## Findings
-There is a 14 mm solid, lobulated nodule in the left lower lobe.
-
-## Impression
-14 mm nodule in the left lower lobe, most likely carcinoid tumor.
-
-## Recommendations
-Bronchoscopy.
-
-{DISCLAIMER}"""
-            ),
-        ),
-        (
-            ReportWriterInput(
-                findings=(
                     _finding("F1", "mass", "right", "middle lobe", 52, ("solid", "cavitary")),
                     _finding("F2", "effusion", "right", "pleura", 25, ()),
                 ),
@@ -268,6 +234,40 @@ There is a 25 mm effusion in the right pleura.
 
 ## Recommendations
 Blood cultures.
+
+{DISCLAIMER}"""
+            ),
+        ),
+        (
+            ReportWriterInput(
+                findings=(
+                    _finding("F1", "nodule", "left", "lower lobe", 14, ("solid", "lobulated")),
+                ),
+                diagnosis=_diagnosis("Carcinoid tumor", "D3A.090", workup="Bronchoscopy"),
+                context=ReportContext(
+                    indication="Persistent cough.",
+                    technique="Chest CT with contrast.",
+                ),
+            ),
+            read_report(
+                f"""\
+## Clinical Indication
+Persistent cough.
+
+## Comparison
+None.
+
+## Technique
+Chest CT with contrast.
+
+## Findings
+There is a 14 mm solid, lobulated nodule in the left lower lobe.
+
+## Impression
+14 mm nodule in the left lower lobe, most likely carcinoid tumor.
+
+## Recommendations
+Bronchoscopy.
 
 {DISCLAIMER}"""
             ),

@@ -108,4 +108,4 @@ def no_key_shown(key: str) -> Iterator[list[BaseException]]:
             link = link.__cause__ or link.__context__
     for text in shown:
         assert key not in text
-        assert key[-4:] not in text
+        assert key[-8:] not in text

@@ -316,7 +316,7 @@ def test_qc_reviewers_examples_are_one_clean_report_and_one_wrong_one():
 # Reading reports.
 
 REPORT = read_report(
-    AGENT_BY_NAME["report_writer"].write(AGENT_BY_NAME["report_writer"].examples[0][1])
+    AGENT_BY_NAME["report_writer"].write(AGENT_BY_NAME["report_writer"].examples[-1][1])
 )
 
 

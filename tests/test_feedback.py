@@ -57,7 +57,7 @@ def test_a_question_or_an_unclear_message_changes_nothing_and_asks_alignment_onl
     [
         ("radiologist", "14 mm solid"),
         ("pathologist", "Pneumonia (J18.9)"),
-        ("report_writer", "most likely carcinoid tumor"),
+        ("report_writer", "most likely lung abscess"),
         ("qc_reviewer", "pass, 50 of 100"),
     ],
 )

@@ -112,32 +112,35 @@ class DiagnosisRule:
 
 _LOBES: tuple[Location, ...] = ("upper lobe", "lower lobe")
 
-DIAGNOSES: tuple[DiagnosisRule, ...] = (
-    DiagnosisRule(
-        names=(
-            "Solitary pulmonary nodule",
-            "Pulmonary nodule",
-            "Lung nodule",
-            "Solitary lung nodule",
-            "Indeterminate pulmonary nodule",
-            "Incidental pulmonary nodule",
-        ),
-        codes=("R91.1",),
-        look=Look(
-            kind="nodule", locations=_LOBES, sizes_mm=(5, 7), characteristics=("solid", "smooth")
-        ),
-        contexts=(
-            (
-                "Never smoked, no complaints, no cancer. Found by chance; no earlier scan.",
-                "A chance finding in a healthy person who has never smoked; no older images.",
-            ),
-            (
-                "Screening scan after minor trauma. No symptoms, no known disease.",
-                "No symptoms and no illness known; scanned after a fall.",
-            ),
-        ),
-        workup="Chest CT in 6 to 12 months",
+NODULE = DiagnosisRule(
+    names=(
+        "Solitary pulmonary nodule",
+        "Pulmonary nodule",
+        "Lung nodule",
+        "Solitary lung nodule",
+        "Indeterminate pulmonary nodule",
+        "Incidental pulmonary nodule",
     ),
+    codes=("R91.1",),
+    look=Look(
+        kind="nodule", locations=_LOBES, sizes_mm=(5, 7), characteristics=("solid", "smooth")
+    ),
+    contexts=(
+        (
+            "Never smoked, no complaints, no cancer. Found by chance; no earlier scan.",
+            "A chance finding in a healthy person who has never smoked; no older images.",
+        ),
+        (
+            "Screening scan after minor trauma. No symptoms, no known disease.",
+            "No symptoms and no illness known; scanned after a fall.",
+        ),
+    ),
+    workup="Chest CT in 6 to 12 months",
+)
+"""A small nodule without anything that would say more of it."""
+
+DIAGNOSES: tuple[DiagnosisRule, ...] = (
+    NODULE,
     DiagnosisRule(
         names=(
             "Lung adenocarcinoma",

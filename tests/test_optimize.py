@@ -1014,3 +1014,16 @@ def test_bad_flag_is_one_line_and_nothing_is_written(
     assert message in out
     assert "\n" not in out
     assert not (tmp_path / "routing_profiles").exists()
+
+
+def test_a_race_is_not_undone_by_the_scores_that_the_others_raced_with() -> None:
+    """0.7 on held-out cases is worth more than 0.8 on the cases that made it look good."""
+    evidence = [
+        *(r for r in table_of("llamacpp:pick") if r.agent != "radiologist"),
+        row("radiologist", "llamacpp:pick", quality=0.7, selection="held_out", latency_p50_s=9.0),
+        row("radiologist", "llamacpp:lucky", quality=0.8, selection="same cases"),
+    ]
+    found = solved(evidence)
+    assert primaries(found)[AGENTS.index("radiologist")] == "llamacpp:pick"
+    hurried = solved(evidence, max_latency_s=16.0)
+    assert primaries(hurried)[AGENTS.index("radiologist")] == "llamacpp:lucky"

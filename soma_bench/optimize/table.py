@@ -7,7 +7,7 @@ in microseconds, prices in billionths of a dollar, memory in bytes.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -164,7 +164,8 @@ def read_table(
     if missing:
         raise ConfigError(f"evidence: nothing was measured for {', '.join(missing)}")
     candidates = {
-        agent: tuple(found[target] for target in sorted(found)) for agent, found in rows.items()
+        agent: tuple(_unflattered([found[target] for target in sorted(found)]))
+        for agent, found in rows.items()
     }
     table = Table(
         constraints=constraints,
@@ -179,6 +180,23 @@ def read_table(
     )
     _refuse_unknown_figures(table)
     return table
+
+
+def _unflattered(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Rank targets that a race did not pick just below the one it picked.
+
+    Only the pick's score was taken anew, on held-out cases. The scores of the others are those that
+    they raced by, the best of which were in part lucky: they must not beat it by that luck, and are
+    still there where the pick does not fit.
+    """
+    confirmed = [c.quality for c in candidates if c.row.selection == "held_out"]
+    if not confirmed:
+        return list(candidates)
+    most = max(0, max(confirmed) - ROUNDING - 1)
+    return [
+        c if c.row.selection == "held_out" else replace(c, quality=min(c.quality, most))
+        for c in candidates
+    ]
 
 
 def _candidate(row: Evidence, constraints: Constraints) -> Candidate:

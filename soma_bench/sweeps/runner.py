@@ -19,6 +19,7 @@ from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import Prices, load_prices
 from soma_bench.providers.transports import CloudTransport, LocalTransport
 from soma_bench.routing.privacy import Guard, stays
+from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.environment import describe_environment
 from soma_bench.sweeps.machine import MachineLoad, Watch
 from soma_bench.sweeps.plan import (
@@ -144,6 +145,7 @@ async def run_plan(
     providers: ProviderPool,
     *,
     only: Container[str] | None = None,
+    control: Control | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Run every trial of a plan that is not in the store yet.
@@ -156,6 +158,7 @@ async def run_plan(
         store: where the run is recorded, with all its trials, and each of them as it ends.
         providers: where providers come from; the caller closes it.
         only: keys of the trials that are wanted now; all of the plan's by default.
+        control: pauses and stops the run between trials.
         on_progress: told when the work is laid out and after each trial.
 
     Raises:
@@ -163,6 +166,7 @@ async def run_plan(
         PrivacyError: a request must not leave this machine; nothing of it did.
         ProviderError: a model is missing or its key is wrong, so that going on is pointless.
     """
+    control = control or Control()
     prices = load_prices()
     guard = Guard(plan.sweep)
     base = (
@@ -179,11 +183,15 @@ async def run_plan(
     missing = [trial for trial in wanted if trial.key not in finished]
     for (name, model), group in groupby(missing, key=lambda t: (t.target.provider, t.target.model)):
         trials = list(group)
+        if not await control.proceed():
+            break
         provider = providers.get(name)
         await provider.unload(keep=frozenset({model}))
         if plan.sweep.warm_up and stays(trials[0].target, provider):
             await _warm_up(plan.request(trials[0]), provider)
         for trial in trials:
+            if not await control.proceed():
+                break
             record = await _run_trial(plan, trial, provider, prices, guard)
             store.record(record)
             called += 1

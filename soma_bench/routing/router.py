@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -27,11 +29,16 @@ from soma_bench.routing.context import CallContext
 from soma_bench.routing.decision import Decision, Task
 from soma_bench.routing.health import Health, check
 from soma_bench.routing.planner import Planner
-from soma_bench.routing.profile import Profile
+from soma_bench.routing.profile import Profile, profile_digest
 from soma_bench.routing.routed import Event, Restarted, Routed
-from soma_bench.routing.walk import Pace, Turn, Walk
+from soma_bench.routing.tally import HealthSummary, Tally, TargetSummary
+from soma_bench.routing.walk import Pace, Turn, Walk, outcome_of
 from soma_bench.telemetry import ModelCall, count_fallback, model_call_span
 from soma_bench.types import AGENTS, AgentName, Completion, Limits, Options, Request, Target
+
+if TYPE_CHECKING:
+    from soma_bench.routing.live import LiveRouter
+    from soma_bench.routing.signing import PublicKey
 
 __all__ = ["Event", "Restarted", "Routed", "Router"]
 
@@ -53,6 +60,7 @@ class Router:
         retry_s: mean pause before the one retry when no target is left; 0 for none.
         load_s: how long a model may take to load, apart from its answer.
         breaker: makes the breaker of a target.
+        tally: counts how calls end; one of its own by default.
 
     Raises:
         ConfigError: the environment or the table of prices is wrong.
@@ -68,14 +76,41 @@ class Router:
         retry_s: float = _RETRY_S,
         load_s: float = _USUAL.load_s,
         breaker: Callable[[], Breaker] = Breaker,
+        tally: Tally | None = None,
     ) -> None:
         environment = environment or read_environment()
+        self._profile = profile
         self._planner = Planner(profile, environment, options, breaker)
         self._calls = Calls(self._planner, providers)
         self._providers = providers
         self._prices = load_prices(environment)
         self._retry_s = retry_s
         self._load_s = load_s
+        self._tally = tally or Tally()
+
+    @classmethod
+    def from_profile(
+        cls,
+        path: Path | str,
+        *,
+        verify: PublicKey | Path | str | None = None,
+        watch: bool = False,
+        **settings: Any,
+    ) -> LiveRouter:
+        """A router for production, which owns its providers: ``async with``, or close it.
+
+        Args:
+            path: the profile's file.
+            verify: whose signature it must bear, as a key or the file of one.
+            watch: whether to follow changes of the file; one that is not valid is not taken.
+            settings: further arguments of `soma_bench.routing.live.LiveRouter`.
+
+        Raises:
+            ConfigError: the profile, the key or the environment is not valid.
+        """
+        from soma_bench.routing.live import LiveRouter
+
+        return LiveRouter(path, verify=verify, watch=watch, **settings)
 
     async def ask(
         self,
@@ -103,6 +138,7 @@ class Router:
                 await self._failed(walk, turn, error)
             except BaseException:
                 walk.given_up(turn)
+                self._tally.given_up(turn.target)
                 raise
             else:
                 return routed
@@ -142,6 +178,7 @@ class Router:
                 await self._failed(walk, turn, error)
             except BaseException:
                 walk.given_up(turn)
+                self._tally.given_up(turn.target)
                 raise
             else:
                 yield routed
@@ -187,6 +224,30 @@ class Router:
         found = {health.target: health for health in awake}
         return tuple(found.get(t) or Health(t, rest) for t, rest in targets.items())
 
+    def health_summary(self) -> HealthSummary:
+        """What is known of every target without asking a backend: breakers, counts, last errors."""
+        users: dict[Target, list[AgentName]] = {}
+        is_local: dict[Target, bool] = {}
+        refused: dict[AgentName, str] = {}
+        for agent in AGENTS:
+            try:
+                plan = self._own_plan(agent)
+            except (PrivacyError, ConfigError) as error:
+                refused[agent] = str(error)
+                continue
+            for candidate in plan.candidates:
+                users.setdefault(candidate.target, []).append(agent)
+                is_local[candidate.target] = candidate.is_local
+        return HealthSummary(
+            profile=self._profile.name,
+            digest=profile_digest(self._profile),
+            targets=tuple(
+                self._target_summary(target, tuple(agents), is_local[target])
+                for target, agents in users.items()
+            ),
+            refused=refused,
+        )
+
     def open(self) -> None:
         """Make now what the first call of each agent would wait for; for a service that starts.
 
@@ -199,7 +260,28 @@ class Router:
 
     def _own_plans(self) -> list[Plan]:
         """Each agent's route for data that have no level of their own."""
-        return [self._planner.plan(a, self._planner.profile.routing[a].privacy) for a in AGENTS]
+        return [self._own_plan(agent) for agent in AGENTS]
+
+    def _own_plan(self, agent: AgentName) -> Plan:
+        return self._planner.plan(agent, self._planner.profile.routing[agent].privacy)
+
+    def _target_summary(
+        self, target: Target, agents: tuple[AgentName, ...], is_local: bool
+    ) -> TargetSummary:
+        breaker, count = self._planner.breaker(target), self._tally.of(target)
+        return TargetSummary(
+            target=str(target),
+            provider=target.provider,
+            is_local=is_local,
+            agents=agents,
+            breaker=breaker.state,
+            resting=breaker.resting(),
+            answered=count.answered,
+            failed=dict(count.failed),
+            given_up=count.given_up,
+            last_error=count.last_error,
+            last_error_at=count.last_error_at,
+        )
 
     def _begin(
         self, agent: AgentName, inputs: BaseModel, context: CallContext
@@ -252,6 +334,7 @@ class Router:
         output = AGENT_BY_NAME[task.agent].read(completion)
         passed_over = tuple(f"{attempt.target}: {attempt.message}" for attempt in walk.attempts)
         walk.answered(turn)
+        self._tally.answered(target)
         return Routed(
             agent=task.agent,
             target=target,
@@ -266,6 +349,7 @@ class Router:
         )
 
     async def _failed(self, walk: Walk, turn: Turn, error: SomaError) -> None:
+        self._tally.failed(turn.target, outcome_of(error))
         walk.failed(turn, error)
         if isinstance(error, ProviderError) and error.kind == "context_too_long":
             window = await self._calls.window(turn.target)

@@ -29,11 +29,15 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "soma_bench.cli.profile:profile",
         "Validate, show, compare, lint and sign profiles.",
     ),
-    "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
+    "export": (
+        "soma_bench.cli.profile:export",
+        "Export a profile as JSON, a module for Node or .env.",
+    ),
     "route": ("soma_bench.cli.route:route", "Say where an agent's question goes, and why."),
     "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
+    "replay": ("soma_bench.cli.replay:replay", "Try a profile on recorded calls."),
 }
 
 _MAX_LINE = 1200

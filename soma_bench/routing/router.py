@@ -213,6 +213,21 @@ class Router:
             task = self._planner.task(agent, privacy, inputs, _request(agent, inputs), context)
         return self._planner.decide(task, plan, (*plan.candidates, *plan.others))
 
+    def stays(
+        self,
+        agent: AgentName,
+        context: CallContext = CallContext(),  # noqa: B008 - frozen
+    ) -> bool:
+        """Whether no question of an agent can leave machines of one's own, whatever happens.
+
+        Raises:
+            PrivacyError: the environment asks for what the privacy level forbids.
+            ConfigError: the environment names a provider without a default model.
+        """
+        level = self._planner.level(agent, context)
+        candidates = self._planner.plan(agent, level).candidates
+        return level == "local_only" or all(candidate.is_local for candidate in candidates)
+
     async def health(self) -> tuple[Health, ...]:
         """The health of every target that an agent is routed to; those that rest are not asked."""
         targets: dict[Target, str | None] = {}

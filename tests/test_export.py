@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from routing_examples import profile_content, sealed_profile
+from soma_bench.cli.schemas import SCHEMAS, schema_text
 from soma_bench.errors import ConfigError
 from soma_bench.routing.export import FORMATS, export_profile, format_of, write_export
 from soma_bench.routing.export_check import check_export
-from soma_bench.routing.profile import Profile, load_profile, save_profile
+from soma_bench.routing.export_shape import config_schema
+from soma_bench.routing.profile import Profile, load_profile, profile_schema, save_profile
 from soma_bench.routing.signing import make_keys
 
 ODD_REASON = "a \"b\" 'c' `${d}` \\n \u2028\u2029 </script> */ é 😀"
@@ -307,3 +310,43 @@ def test_an_unsigned_profile_is_not_exported_where_a_signature_is_asked_for(tmp_
     assert refused.returncode == 2
     assert "signature: is missing" in refused.stderr
     assert not out.exists()
+
+
+def test_published_schemas_are_those_of_the_code() -> None:
+    folder = Path(__file__).parent.parent / "schemas"
+    assert sorted(file.name for file in folder.iterdir()) == sorted(SCHEMAS)
+    for name in SCHEMAS:
+        assert (folder / name).read_text("utf-8") == schema_text(name), (
+            f"run: soma-bench profile schemas schemas ({name} differs)"
+        )
+
+
+@pytest.mark.parametrize("name", ["soma-default", "local-only", "cloud-only"])
+def test_a_shipped_profile_is_as_its_schema_says(name: str) -> None:
+    root = Path(__file__).parent.parent
+    validator = Draft202012Validator(profile_schema())
+    content = json.loads((root / "routing_profiles" / f"{name}.json").read_text("utf-8"))
+    validator.validate(content)
+    assert not validator.is_valid({**content, "surprise": 1})
+    assert validator.is_valid(json.loads(export_profile(sealed_profile(), "json")))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@pytest.mark.parametrize("kind", ["mjs", "cjs"])
+def test_what_node_loads_is_as_its_schema_says(kind: str, tmp_path: Path) -> None:
+    module = tmp_path / f"llm.{kind}"
+    write_export(sealed_profile(), format_of(module), module)
+    script = f"import({str(module)!r}).then(m => console.log(JSON.stringify(m.LLMConfig)))"
+    found = subprocess.run(
+        ["node", "-e", script],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    validator = Draft202012Validator(config_schema())
+    loaded = json.loads(found.stdout)
+    validator.validate(loaded)
+    del loaded["routing"]["qcReviewer"]
+    assert not validator.is_valid(loaded)

@@ -232,6 +232,21 @@ def verify(ctx: click.Context, path: Path, key: Path, as_json: bool) -> None:
     click.echo(f"{path}: profile {loaded.name} is as it was signed; until {loaded.valid_until}")
 
 
+@profile.command(epilog="Example: soma-bench profile schemas schemas")
+@click.argument("folder", type=_file)
+@json_option
+def schemas(folder: Path, as_json: bool) -> None:
+    """Write the JSON Schemas of a profile, an exported configuration and a recorded call to FOLDER."""
+    from soma_bench.cli.schemas import publish
+
+    written = publish(folder)
+    if as_json:
+        print_json({"folder": str(folder), "changed": written})
+        return
+    for name, changed in written.items():
+        click.echo(f"{folder / name}: {'written' if changed else 'unchanged'}")
+
+
 @click.command(epilog="Example: soma-bench export demo.json --out backend/config/llm.config.js")
 @click.argument("path", metavar="PROFILE", type=_file)
 @click.option(

@@ -94,7 +94,7 @@ def _record(
     return {
         "profile": candidate.name,
         "calls": len(replayed),
-        "bad_lines": [asdict(line) for line in bad],
+        "bad_lines": [{"line": line.number, "why": line.why} for line in bad],
         "unanswered": [
             {"line": one.line, "agent": one.call.agent, "outcome": one.outcome, "why": one.why}
             for one in replayed

@@ -375,6 +375,15 @@ def _holds_a_profile(path: Path) -> bool:
     return isinstance(content, dict) and "schema_version" in content
 
 
+def profile_schema() -> dict[str, Any]:
+    """JSON Schema of a profile's file. `load_profile` checks more: what fields say together."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Profile.model_json_schema(),
+        "title": "A routing profile, schema version 1",
+    }
+
+
 def profile_text(profile: Profile) -> str:
     """A profile's JSON as files hold it; the same profile always gives the same text."""
     return profile.model_dump_json(indent=2) + "\n"

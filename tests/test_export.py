@@ -14,6 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from routing_examples import profile_content, sealed_profile
+from soma_bench.cli import cli
 from soma_bench.cli.schemas import SCHEMAS, schema_text
 from soma_bench.errors import ConfigError
 from soma_bench.routing.export import FORMATS, export_profile, format_of, write_export
@@ -56,9 +57,10 @@ def test_node_loads_the_module_and_reads_every_route(tmp_path: Path) -> None:
         "REASON": ODD_REASON,
         "ODD_MODEL": ODD_MODEL,
     }
-    script = Path(__file__).parent / "node" / "llm_config.test.mjs"
+    folder = Path(__file__).parent / "node"
+    scripts = [str(folder / name) for name in ("llm_config.test.mjs", "backend.test.mjs")]
     found = subprocess.run(
-        ["node", "--test", str(script)],
+        ["node", "--test", *scripts],
         env=environment,
         capture_output=True,
         text=True,
@@ -275,40 +277,48 @@ def test_check_of_an_env_file_tells_no_secret(tmp_path: Path) -> None:
     ]
 
 
-def soma_bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "soma_bench", *map(str, arguments)],
+def soma_bench(*arguments: str | Path) -> int:
+    """Exit code of a command that ends in order."""
+    return int(cli([str(argument) for argument in arguments], standalone_mode=False) or 0)
+
+
+def test_export_command_writes_checks_and_finds_what_was_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, deployed = tmp_path / "p.json", tmp_path / "llm.config.cjs"
+    save_profile(sealed_profile(), saved)
+    assert soma_bench("export", saved, "--out", deployed) == 0
+    capsys.readouterr()
+    assert soma_bench("export", saved, "--check", deployed, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["differences"] == []
+    deployed.write_text(deployed.read_text().replace('"enabled": true', '"enabled": false', 1))
+    assert soma_bench("export", saved, "--check", deployed) == 1
+    assert "providers.ollama.enabled: false, and not true" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"none\.cjs: cannot be read"):
+        soma_bench("export", saved, "--check", tmp_path / "none.cjs")
+
+
+def test_a_check_of_a_missing_file_ends_with_code_2_and_one_line(tmp_path: Path) -> None:
+    save_profile(sealed_profile(), tmp_path / "p.json")
+    arguments = ["export", str(tmp_path / "p.json"), "--check", str(tmp_path / "none.js")]
+    done = subprocess.run(
+        [sys.executable, "-m", "soma_bench", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-
-
-def test_export_command_writes_checks_and_finds_what_was_changed(tmp_path: Path) -> None:
-    saved, deployed = tmp_path / "p.json", tmp_path / "llm.config.cjs"
-    save_profile(sealed_profile(), saved)
-    assert soma_bench("export", saved, "--out", deployed).returncode == 0
-    same = soma_bench("export", saved, "--check", deployed, "--json")
-    assert same.returncode == 0
-    assert json.loads(same.stdout)["differences"] == []
-    deployed.write_text(deployed.read_text().replace('"enabled": true', '"enabled": false', 1))
-    changed = soma_bench("export", saved, "--check", deployed)
-    assert changed.returncode == 1
-    assert "providers.ollama.enabled: false, and not true" in changed.stdout
-    missing = soma_bench("export", saved, "--check", tmp_path / "none.cjs")
-    assert missing.returncode == 2
-    assert missing.stderr.startswith("error: ")
-    assert missing.stderr.count("\n") == 1
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_unsigned_profile_is_not_exported_where_a_signature_is_asked_for(tmp_path: Path) -> None:
     saved, out = tmp_path / "p.json", tmp_path / "llm.config.js"
     save_profile(sealed_profile(), saved)
     make_keys(tmp_path / "key", tmp_path / "key.pub")
-    refused = soma_bench("export", saved, "--out", out, "--verify", tmp_path / "key.pub")
-    assert refused.returncode == 2
-    assert "signature: is missing" in refused.stderr
+    with pytest.raises(ConfigError, match="signature: is missing"):
+        soma_bench("export", saved, "--out", out, "--verify", tmp_path / "key.pub")
     assert not out.exists()
 
 

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from routing_examples import profile_content, sealed_profile
 from soma_bench.cli import cli
 from soma_bench.cli.schemas import SCHEMAS, schema_text
 from soma_bench.errors import ConfigError
+from soma_bench.files import canonical_json
 from soma_bench.routing.export import FORMATS, export_profile, format_of, write_export
-from soma_bench.routing.export_check import check_export
+from soma_bench.routing.export_check import check_export, differences
 from soma_bench.routing.export_shape import config_schema
 from soma_bench.routing.profile import Profile, load_profile, profile_schema, save_profile
 from soma_bench.routing.signing import make_keys
@@ -360,3 +363,19 @@ def test_what_node_loads_is_as_its_schema_says(kind: str, tmp_path: Path) -> Non
     validator.validate(loaded)
     del loaded["routing"]["qcReviewer"]
     assert not validator.is_valid(loaded)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(VALUES, VALUES)
+@settings(max_examples=40, deadline=None)
+def test_two_values_differ_somewhere_exactly_where_their_json_does(one: Any, other: Any) -> None:
+    assert bool(list(differences("", one, other))) == (canonical_json(one) != canonical_json(other))

@@ -268,6 +268,29 @@ def test_a_placeholder_is_no_identifier(tmp_path: Path) -> None:
     assert found.outcome == "answered"
 
 
+@pytest.mark.parametrize(
+    ("patient", "outcome"),
+    [
+        ({"name": "Nadia Holm"}, "held_back"),
+        ({"mrn": "12"}, "held_back"),
+        ({"date_of_birth": BORN}, "held_back"),
+        ({"name": "[PATIENT_1]", "mrn": "[MRN_1]", "age": 64, "sex": "female"}, "answered"),
+        (None, "answered"),
+    ],
+)
+def test_a_patients_own_fields_are_identifiers_whatever_patterns_find(
+    patient: dict[str, Any] | None, outcome: str, tmp_path: Path
+) -> None:
+    given, answer = AGENT_BY_NAME["report_writer"].examples[0]
+    text = AGENT_BY_NAME["report_writer"].write(answer)
+    content = {**given.model_dump(mode="json"), "patient": patient}
+    log = written(tmp_path / "c.jsonl", line(agent="report_writer", input=content, answer=text))
+    providers = Providers(lambda _: text)
+    (found,) = replayed(log, profile(CLOUD, None), providers)
+    assert found.outcome == outcome
+    assert bool(providers.asked()) == (outcome == "answered")
+
+
 def test_without_recognizers_nothing_is_put_to_a_cloud(tmp_path: Path) -> None:
     def missing() -> Any:
         raise PrivacyError("de-identification needs Presidio")

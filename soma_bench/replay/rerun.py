@@ -103,10 +103,15 @@ def _check_no_identifier(call: RecordedCall, recognize: Recognizer) -> None:
     Raises:
         PrivacyError: it does.
     """
-    kinds = sorted({kind for text in texts_in(call.input) for kind in _kinds(text, recognize)})
+    kinds = {kind for text in texts_in(call.input) for kind in _kinds(text, recognize)}
+    # A patient's own fields are no matter for patterns: what stands there is an identifier.
+    patient = call.input.get("patient") or {}
+    named = [patient.get(field) for field in ("name", "mrn", "date_of_birth")]
+    if any(_says_something(value) for value in named if value is not None):
+        kinds.add("PATIENT")
     if kinds:
         raise PrivacyError(
-            f"its input still holds {', '.join(kinds)}, and the candidate could send it to a cloud;"
+            f"its input still holds {', '.join(sorted(kinds))}, and the candidate could send it to a cloud;"
             " record it without identifiers, or replay it on a local profile"
         )
 
@@ -114,5 +119,10 @@ def _check_no_identifier(call: RecordedCall, recognize: Recognizer) -> None:
 def _kinds(text: str, recognize: Recognizer) -> Iterator[str]:
     """Kinds of identifiers in a text; a placeholder is none, whatever stands around it."""
     for found in recognize(text):
-        if any(character.isalnum() for character in PLACEHOLDER.sub("", found.value)):
+        if _says_something(found.value):
             yield found.kind
+
+
+def _says_something(value: str) -> bool:
+    """Whether there is more in a text than placeholders."""
+    return any(character.isalnum() for character in PLACEHOLDER.sub("", value))

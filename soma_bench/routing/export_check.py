@@ -34,32 +34,33 @@ def check_export(profile: Profile, format: ExportFormat, path: Path) -> list[str
         return []
     if format == "json":
         pair = parse_json(deployed, str(path)), json.loads(expected)
-        return list(_differences("", *pair)) or [
+        return list(differences("", *pair)) or [
             "it is written in another way; its content is equal"
         ]
     content = content_of(deployed)
     if content is None:
         return ["it is no module that soma-bench export has written"]
-    found = list(_differences("", content, content_of(expected)))
+    found = list(differences("", content, content_of(expected)))
     return found or [f"the code around the profile: {_first_line(deployed, expected)}"]
 
 
 def _env_differences(deployed: dict[str, str], expected: dict[str, str]) -> Iterator[str]:
     for name in _COMPARED:
-        there, wanted = deployed.get(name) or None, expected.get(name) or None
+        # Set but empty counts as not set, as everywhere.
+        there, wanted = deployed.get(name) or _MISSING, expected.get(name) or _MISSING
         if there != wanted:
             yield f"{name}: {_shown(there)}, and not {_shown(wanted)}"
 
 
-def _differences(place: str, there: Any, wanted: Any) -> Iterator[str]:
+def differences(place: str, there: Any, wanted: Any) -> Iterator[str]:
     """Leaves in which two JSON values differ, each with its place."""
     if isinstance(there, dict) and isinstance(wanted, dict):
         for key in dict.fromkeys([*wanted, *there]):
             below = f"{place}.{key}" if place else str(key)
-            yield from _differences(below, there.get(key, _MISSING), wanted.get(key, _MISSING))
+            yield from differences(below, there.get(key, _MISSING), wanted.get(key, _MISSING))
     elif isinstance(there, list) and isinstance(wanted, list):
         for index, pair in enumerate(zip_longest(there, wanted, fillvalue=_MISSING)):
-            yield from _differences(f"{place}[{index}]", *pair)
+            yield from differences(f"{place}[{index}]", *pair)
     elif type(there) is not type(wanted) or there != wanted:
         yield f"{place or 'the whole'}: {_shown(there)}, and not {_shown(wanted)}"
 
@@ -71,7 +72,7 @@ def _first_line(deployed: str, expected: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is _MISSING or value is None:
+    if value is _MISSING:
         return "nothing"
     text = json.dumps(value)
     return text if len(text) <= 120 else f"{text[:120]}..."

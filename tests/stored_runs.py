@@ -37,6 +37,9 @@ class _Models(ScriptedProvider):
             weights_bytes=3_000_000_000 if model.startswith("large") else 1_000_000_000,
         )
 
+    async def memory_bytes(self, model: str) -> int:
+        return 3_500_000_000 if model.startswith("large") else 1_200_000_000
+
 
 def store_run(
     path: Path,

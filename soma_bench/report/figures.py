@@ -19,11 +19,8 @@ _VARIABLES = {
     "#ffffff": "--paper",
     "#ececec": "--grid",
     "#9a9a9a": "--line",
-    # Black is a colour of data, and cannot be seen on dark paper.
+    # Black is a colour of data, the only one that cannot be seen on dark paper.
     "#000000": "--ink",
-    # So are these blues, which dark paper wants lighter.
-    "#0072B2": "--blue",
-    "#a6c8e0": "--pale-blue",
 }
 """What the page sets, by the colour that the figures are drawn with."""
 
@@ -61,7 +58,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     width = figure.get_figwidth()
     label = escape(description)
     return (
-        f'{head} role="img" aria-label="{label}" style="max-width: {width:.2f}in">{body}'
+        f'{head} role="img" aria-label="{label}" style="max-width: {1.2 * width:.2f}in">{body}'
     ).strip()
 
 

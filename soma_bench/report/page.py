@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +18,7 @@ from soma_bench.report.figures import inline_svg
 from soma_bench.report.readings import KINDS, Kind, Readings, read_trials
 from soma_bench.routing.constraints import Lexicographic, Objective, Weighted
 from soma_bench.routing.evidence import Evidence
+from soma_bench.separation import SMALL_DIFFERENCE
 from soma_bench.standing import how_sure, standing
 from soma_bench.sweeps.store import Store
 from soma_bench.types import AGENTS, AgentName
@@ -59,6 +61,7 @@ class Row:
     clean: bool
     """Whether its latencies are of trials that found their model loaded and the machine quiet."""
     failed: Mapping[Kind, int]
+    """Failed trials by kind; what did not happen is left out."""
 
 
 def build_report(store: Store, run: str, demands: Demands) -> Report:
@@ -92,6 +95,7 @@ def render(report: Report) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            comparison=comparison,
             run=comparison.run,
             sweep=comparison.run.sweep,
             environment=comparison.run.environment,
@@ -102,6 +106,8 @@ def render(report: Report) -> str:
             demands=_demand_lines(report),
             objective=_objective_line(report.demands.objective),
             rows={agent: rows for agent in AGENTS if (rows := _rows(report, agent))},
+            close=_as_good_as_the_best(comparison),
+            small_difference=SMALL_DIFFERENCE,
             how_sure={agent: how_sure(comparison, agent) for agent in AGENTS},
             failed=_failed_by_agent(report.readings),
             kinds=KINDS,
@@ -182,11 +188,16 @@ def _rows(report: Report, agent: AgentName) -> list[Row]:
             role=roles.get(row.target, ""),
             standing=standing(comparison, row),
             clean=comparison.samples[agent, row.target].clean > 0,
-            failed={kind: counts[agent, row.target, kind] for kind in KINDS},
+            failed={kind: count for kind in KINDS if (count := counts[agent, row.target, kind])},
         )
         for row in comparison.evidence
         if row.agent == agent
     ]
+
+
+def _as_good_as_the_best(comparison: Comparison) -> Counter[AgentName]:
+    """By agent, how many targets are not told apart from its best."""
+    return Counter(pair.agent for pair in comparison.against_best.values() if not pair.is_worse)
 
 
 def _failed_by_agent(readings: Readings) -> dict[AgentName, dict[Kind, int]]:

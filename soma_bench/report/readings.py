@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from statistics import fmean
 from typing import Any, Literal
 
 from soma_bench.effects import Effect, effects
 from soma_bench.sweeps.scores import FailureKind, ScoredTrial, scored_trials
 from soma_bench.sweeps.store import Store
-from soma_bench.types import AgentName
+from soma_bench.types import AGENTS, AgentName
 
 Kind = FailureKind | Literal["backend"]
 """How a trial failed: its answer, or the backend that should have given one."""
@@ -84,6 +85,7 @@ class _Collector:
         self._scores: dict[tuple[AgentName, str], dict[str, list[float]]] = defaultdict(
             lambda: defaultdict(list)
         )
+        self._failures: dict[tuple[AgentName, str, Kind], list[Failure]] = defaultdict(list)
         self._times: list[str] = []
 
     def watched(self, scored: Iterable[ScoredTrial]) -> Iterator[ScoredTrial]:
@@ -92,21 +94,19 @@ class _Collector:
             yield one
 
     def note_failure(self, trial: Mapping[str, Any], kind: Kind, reason: str) -> None:
-        readings = self._readings
         place = (trial["agent"], trial["target"], kind)
-        readings.counts[place] += 1
-        if readings.counts[place] > _MOST_OF_A_KIND or len(readings.failures) >= _MOST_SHOWN:
-            return
-        readings.failures.append(
-            Failure(
-                agent=trial["agent"],
-                target=trial["target"],
-                case=trial["case_id"],
-                repeat=trial["repeat"],
-                kind=kind,
-                reason=_shortened(reason),
+        self._readings.counts[place] += 1
+        if len(self._failures[place]) < _MOST_OF_A_KIND:
+            self._failures[place].append(
+                Failure(
+                    agent=trial["agent"],
+                    target=trial["target"],
+                    case=trial["case_id"],
+                    repeat=trial["repeat"],
+                    kind=kind,
+                    reason=_shortened(reason),
+                )
             )
-        )
 
     def finish(self) -> None:
         readings = self._readings
@@ -118,6 +118,12 @@ class _Collector:
         readings.cases = {agent: len(found) for agent, found in cases.items()}
         if self._times:
             readings.ended = (min(self._times), max(self._times))
+        # The first of each target and kind before the second of any.
+        found = [one for ones in zip_longest(*self._failures.values()) for one in ones if one]
+        readings.failures = sorted(
+            found[:_MOST_SHOWN],
+            key=lambda one: (AGENTS.index(one.agent), one.target, KINDS.index(one.kind), one.case),
+        )
 
     def _note(self, one: ScoredTrial) -> None:
         readings, trial = self._readings, one.trial

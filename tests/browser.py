@@ -108,23 +108,24 @@ def voila(
     notebook: Path,
     scratch: Path,
     *,
-    theme: str = "light",
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Voila serving one notebook.
+    """Voila serving one notebook in this project's template, as ``make tuner`` does.
+
+    The page follows the reader's light or dark, which `open_page` sets.
 
     Args:
         notebook: which one.
         scratch: an empty folder for runtime files and the log.
-        theme: ``light`` or ``dark``.
         variables: environment variables for the server and its kernels.
     """
     token = secrets.token_hex(16)
     command = [
         *("-m", "voila", str(notebook), "--no-browser", "--Voila.ip=127.0.0.1", "--port=0"),
-        *(f"--token={token}", f"--theme={theme}"),
+        *(f"--token={token}", "--template=soma"),
     ]
-    with _served(command, token, scratch, variables or {}) as server:
+    template = {"JUPYTER_PATH": str(ROOT / "notebooks")}
+    with _served(command, token, scratch, {**template, **(variables or {})}) as server:
         yield server
 
 
@@ -164,8 +165,9 @@ def open_page(
             yield page
         finally:
             context.close()
-    assert not strangers, f"the page asked for what is not on this machine: {strangers}"
-    assert not errors, f"the page threw: {errors}"
+    wrong = [f"asked for {address}, which is not on this machine" for address in strangers]
+    wrong += [f"threw {error}" for error in errors]
+    assert not wrong, f"the page {'; '.join(wrong)}"
 
 
 def open_notebook(page: Any, lab: Server, path: str) -> None:

@@ -161,7 +161,7 @@ def open_page(
             context.on("request", lambda request: _note_stranger(request.url, strangers))
             context.on("weberror", lambda event: errors.append(str(event.error)))
             page = context.pages[0] if context.pages else context.new_page()
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(60_000)
             yield page
         finally:
             context.close()

@@ -1,14 +1,11 @@
-"""A notebook served by Voila, in a real browser."""
+"""A notebook served by Voila as ``make tuner`` serves it, in a real browser."""
 
 from __future__ import annotations
 
-import urllib.error
 import urllib.request
 from pathlib import Path
 
-import pytest
-
-from browser import chromium, open_page, voila
+from browser import chromium, open_page, scrolls_sideways, voila
 from test_lab import write_notebook
 
 COUNTER = """\
@@ -28,15 +25,24 @@ widgets.VBox([button, told])
 """
 
 
-def test_a_widget_answers_and_nothing_is_served_without_the_token(tmp_path: Path) -> None:
+def test_widgets_answer_in_the_readers_colours_and_to_nobody_without_the_token(
+    tmp_path: Path,
+) -> None:
     chromium()
     notebook = tmp_path / "counter.ipynb"
     write_notebook(notebook, COUNTER)
     with voila(notebook, tmp_path / "voila") as server:
-        with open_page(tmp_path) as page:
+        with open_page(tmp_path, dark=True) as page:
             page.goto(server.address())
             page.get_by_role("button", name="Count").click()
             page.get_by_text("counted 1").wait_for()
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/voila/static/", timeout=5)
-        assert refused.value.code in (403, 404)
+            assert not scrolls_sideways(page)
+            background = "() => getComputedStyle(document.body).backgroundColor"
+            dark = page.evaluate(background)
+            page.emulate_media(color_scheme="light")
+            assert (dark, page.evaluate(background)) == ("rgb(17, 17, 17)", "rgb(255, 255, 255)")
+
+        for path in ("", "api/kernels", "voila/render/counter.ipynb"):
+            address = f"http://127.0.0.1:{server.port}/{path}"
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                assert "/login" in answer.url

@@ -108,21 +108,21 @@ def voila(
     notebook: Path,
     scratch: Path,
     *,
+    theme: str = "light",
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Voila serving one notebook in this project's template, as ``make tuner`` does.
 
-    The page follows the reader's light or dark, which `open_page` sets.
-
     Args:
         notebook: which one.
         scratch: an empty folder for runtime files and the log.
+        theme: ``light``, which is dark for readers who prefer it so, or ``dark`` for all.
         variables: environment variables for the server and its kernels.
     """
     token = secrets.token_hex(16)
     command = [
         *("-m", "voila", str(notebook), "--no-browser", "--Voila.ip=127.0.0.1", "--port=0"),
-        *(f"--token={token}", "--template=soma"),
+        *(f"--token={token}", "--template=soma", f"--theme={theme}"),
     ]
     template = {"JUPYTER_PATH": str(ROOT / "notebooks")}
     with _served(command, token, scratch, {**template, **(variables or {})}) as server:

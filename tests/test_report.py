@@ -24,7 +24,7 @@ from soma_bench.report.readings import read_trials
 from soma_bench.routing.constraints import Constraints
 from soma_bench.sweeps.scores import scored_trials
 from soma_bench.sweeps.store import Store
-from stored_runs import store_run
+from made_up_runs import store_run
 
 SYNTHETIC = "small-q8_0"
 EVIL = "</title><script>alert(1)</script> & <img src=x>"

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 
 from browser import open_page, scrolls_sideways
+from made_up_runs import store_run
 from scripted import completion
 from soma_bench.cli.optimize import optimize
 from soma_bench.cli.report import report
@@ -24,7 +25,6 @@ from soma_bench.report.readings import read_trials
 from soma_bench.routing.constraints import Constraints
 from soma_bench.sweeps.scores import scored_trials
 from soma_bench.sweeps.store import Store
-from made_up_runs import store_run
 
 SYNTHETIC = "small-q8_0"
 EVIL = "</title><script>alert(1)</script> & <img src=x>"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from soma_bench.optimize.goals import Gap
 from soma_bench.optimize.residency import best_resident, latency_s, peak_bytes, states
-from soma_bench.optimize.search import Gap
 from soma_bench.optimize.table import (
     COST_UNITS,
     LATENCY_UNITS,

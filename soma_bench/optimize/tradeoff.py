@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from soma_bench.optimize.optimizer import Order, all_demands, read_tables
-from soma_bench.optimize.search import Tables, best_quality, least_limit
+from soma_bench.optimize.problem import Tables
+from soma_bench.optimize.search import best_quality, least_limit
 from soma_bench.optimize.table import (
     COST_UNITS,
     LATENCY_UNITS,

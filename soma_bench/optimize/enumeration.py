@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from math import inf, prod
+from math import ceil, inf, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ _BEAM = 2000
 """Beginnings that are followed up where there are too many, only to find something good."""
 _WHOLE = 1 << 40
 """A limit, where figures are shares of their limits."""
+
+_CLOSE = 1e-9
+"""How far floating point may be off, as a share: far more than it is."""
 
 Costs = Sequence[NDArray[np.float64]]
 """For each agent the reduced cost of each of its primaries."""
@@ -82,7 +85,38 @@ class Enumeration:
             found = self._least_of(runs, self.figures.value(runs, step))
             return found
 
-        self._covered = self._look_further(step.sums(self.model), look, step.slack, at_most)
+        try:
+            self._covered = self._look_further(step.sums(self.model), look, step.slack, at_most)
+        except GivenUp:
+            return self._least_at_bound(step)
+        return found
+
+    def _least_at_bound(self, step: Step) -> int:
+        """The least value of a figure that very many assignments share, as free ones do their price.
+
+        Where any assignment comes to the bound itself, nothing can be below it.
+
+        Raises:
+            GivenUp: none was found.
+        """
+        self._covered = -inf
+        sums = step.sums(self.model)
+        bound = self._bound(sums)
+        assert bound is not None, "there was something to give up"
+        least = ceil(bound[0] - _CLOSE * max(1.0, abs(bound[0])))
+        found: int | None = None
+
+        def look(runs: Runs) -> float | None:
+            nonlocal found
+            runs = runs.take(self.figures.value(runs, step) <= least)
+            found = self._least_of(runs, self.figures.value(runs, step))
+            return None if found is None else -inf
+
+        self._look_further(
+            [self.model.quality_loss()], look, 0, inf, within=[(weights, least) for weights in sums]
+        )
+        if found is None:
+            raise GivenUp
         return found
 
     def hold(self, step: Step, limit: int) -> None:
@@ -200,6 +234,7 @@ class Enumeration:
         look: Callable[[Runs], float | None],
         slack: int,
         at_most: float,
+        within: Sequence[tuple[Weights, int]] = (),
     ) -> float:
         """Look at longer and longer lists of runs, until nothing better can be missing.
 
@@ -209,6 +244,7 @@ class Enumeration:
             slack: how far above the least value what comes near it is wanted too, where that is
                 not too much.
             at_most: values above are not wanted.
+            within: more sums with their limits.
 
         Returns:
             The value up to which the last list misses nothing.
@@ -216,12 +252,12 @@ class Enumeration:
         Raises:
             GivenUp: there is too much to look at.
         """
-        bound = self._bound(sums)
+        bound = self._bound(sums, within)
         if bound is None:
             return -inf
         constant, costs = bound
         # Floating point rounds; a margin that lets in more than is needed does no harm.
-        margin = 1 + 1e-9 * abs(constant)
+        margin = 1 + _CLOSE * abs(constant)
         everything = sum(float(cost[np.isfinite(cost)].max(initial=0.0)) for cost in costs)
         most = min(everything, at_most - constant)
         room = float(np.median([np.sort(cost)[min(3, len(cost) - 1)] for cost in costs]))
@@ -254,9 +290,11 @@ class Enumeration:
             room = found + (slack if found <= covered else min(slack, ROUNDING)) - constant
         return covered
 
-    def _bound(self, sums: Sequence[Weights]) -> tuple[float, list[NDArray[np.float64]]] | None:
+    def _bound(
+        self, sums: Sequence[Weights], within: Sequence[tuple[Weights, int]] = ()
+    ) -> tuple[float, list[NDArray[np.float64]]] | None:
         """A figure's lower bound: a constant and what each agent's primaries add; None for infeasible."""
-        relaxation = self.model.programme.relax(sums)
+        relaxation = self.model.programme.relax(sums, within)
         if relaxation is None:
             return None
         groups = [list(self.model.primaries[agent]) for agent in AGENTS]

@@ -8,15 +8,17 @@ anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from soma_bench.optimize.figures import NO_MODEL, Figures, Flags, GivenUp, Runs, Stages, Whole
 from soma_bench.optimize.model import Picks
+from soma_bench.optimize.problem import stands_for
 from soma_bench.optimize.table import QUALITY_UNITS, ROUNDING, Candidate, DemandKind
 from soma_bench.types import AGENTS, AgentName
 
@@ -82,10 +84,7 @@ class Fallbacks:
         self._answer = np.array([c.latency for c in self._candidates], dtype=np.int64)
         self._local = np.array([c.is_local for c in self._candidates], dtype=bool)
         self._model = self._models.of(self._candidates)
-        apart = "apart" in self._problem.kinds
-        names = [c.domain if apart else c.row.target for c in self._candidates]
-        self._name_of: Callable[[Candidate], str] = lambda c: c.domain if apart else c.row.target
-        self._names = np.array(names, dtype=object)
+        self._names = self._names_of(self._candidates)
         self._addable = np.unique(self._model[self._model != NO_MODEL])
         if len(self._addable) > _MOST_MODELS:
             raise GivenUp
@@ -162,7 +161,7 @@ class Fallbacks:
         degraded = self._degraded(stages, candidates, away)
         latency = self._figures.latency(degraded)
         most = self._problem.limit(self._problem.degraded_kind)
-        names = np.array([self._name_of(c) for c in primaries], dtype=object)
+        names = self._names_of(primaries)
         allowed = self._names[candidates] != names[self._stage[candidates]]
         if most is not None:
             allowed &= latency <= most
@@ -211,6 +210,10 @@ class Fallbacks:
         candidates = np.concatenate([stays, comes])
         away = np.arange(len(candidates)) >= len(stays)
         return candidates, away, np.where(away, 0, bits[candidates])
+
+    def _names_of(self, candidates: Sequence[Candidate]) -> NDArray[np.object_]:
+        apart = "apart" in self._problem.kinds
+        return np.array([stands_for(c, apart=apart) for c in candidates], dtype=object)
 
     def _degraded(self, stages: Stages, candidates: Whole, away: Flags) -> Stages:
         """The pipeline with each of the candidates in its stage."""

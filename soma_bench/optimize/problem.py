@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import inf
 
 from soma_bench.optimize.goals import Gap
@@ -13,6 +13,9 @@ from soma_bench.optimize.table import ROUNDING, Candidate, Demand, DemandKind, T
 from soma_bench.types import AGENTS, AgentName
 
 Tables = Sequence[Table]
+
+_REMEMBERED = 128
+"""Groups of candidates whose pruning is remembered: one question often follows another."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,6 +115,9 @@ def pose(
     if prune and ("latency" in limits or "degraded" not in limits):
         options = {agent: _undominated(options[agent]) for agent in AGENTS}
         fallbacks = {agent: _worthy_fallbacks(group) for agent, group in fallbacks.items()}
+    apart = any(demand.kind == "apart" for demand in demands)
+    for agent, group in fallbacks.items():
+        options[agent] = _with_fallback(options[agent], group, apart=apart)
     return Problem(
         table=table,
         demands=tuple(demands),
@@ -153,7 +159,8 @@ def by_model(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
     return found
 
 
-def _undominated(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+@lru_cache(_REMEMBERED)
+def _undominated(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
     """Without those beside which the same model does as well in everything, and is preferred.
 
     Such a candidate is in no best assignment: in its place the other holds whatever it holds, also
@@ -176,7 +183,8 @@ def _undominated(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     )
 
 
-def _worthy_fallbacks(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+@lru_cache(_REMEMBERED)
+def _worthy_fallbacks(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
     """Without those beside which two of the same model are as quick and cheap.
 
     One of the two is not the primary and holds whatever such a candidate holds. Only whether there
@@ -190,6 +198,19 @@ def _worthy_fallbacks(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
             if len(before) < 2:
                 kept.append(candidate)
     return tuple(kept)
+
+
+def _with_fallback(
+    candidates: Sequence[Candidate], fallbacks: Sequence[Candidate], *, apart: bool
+) -> tuple[Candidate, ...]:
+    """Those beside which there is another target, or one that does not fail with them."""
+    names = {stands_for(candidate, apart=apart) for candidate in fallbacks}
+    return tuple(c for c in candidates if names - {stands_for(c, apart=apart)})
+
+
+def stands_for(candidate: Candidate, *, apart: bool) -> str:
+    """What a primary and its fallback may not share."""
+    return candidate.domain if apart else candidate.row.target
 
 
 def _price(candidate: Candidate) -> float:

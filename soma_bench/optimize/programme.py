@@ -127,15 +127,21 @@ class Programme:
                 self.at_most(dict.fromkeys(support, 1), len(support) - 1)
         return None
 
-    def relax(self, parts: Sequence[Weights]) -> Relaxation | None:
+    def relax(
+        self, parts: Sequence[Weights], within: Iterable[tuple[Weights, int]] = ()
+    ) -> Relaxation | None:
         """The bound by the relaxation to fractions; None where even these hold no solution.
 
         Whatever the solver's tolerances, the bound holds but for the rounding of floating point: it
         is computed from the dual values alone, and any dual values give a bound.
+
+        Args:
+            parts: the sums.
+            within: more sums with their limits.
         """
         rows = self._structure()
         never = np.zeros(self.size + 1, dtype=bool)
-        for weights, limit in self._limits:
+        for weights, limit in (*self._limits, *within):
             never[[variable for variable, weight in weights.items() if weight > limit]] = True
             unit = max([1, *weights.values()])
             scaled = {variable: weight / unit for variable, weight in weights.items()}

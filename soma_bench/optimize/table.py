@@ -7,9 +7,10 @@ in microseconds, prices in billionths of a dollar, memory in bytes.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from soma_bench.errors import ConfigError
 from soma_bench.pipeline.graph import GRAPHS
@@ -34,6 +35,9 @@ DemandKind = Literal[
     "privacy", "synthetic", "floor", "latency", "degraded", "memory", "cost", "apart", "fallback"
 ]
 
+_ROW_KINDS: frozenset[DemandKind] = frozenset({"privacy", "synthetic", "floor", "cost", "memory"})
+"""Demands that look at one row alone, if only at whether its figure is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -45,7 +49,7 @@ class Demand:
     """In plain words, e.g. ``quality floor radiologist 0.9``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
     """One row of evidence in whole units."""
 
@@ -67,7 +71,7 @@ class Candidate:
         return round(self.failures * (fallback.cost or 0))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
     """All candidates for one order of the stages, with the demands on them."""
 
@@ -80,24 +84,33 @@ class Table:
     load: dict[str, int | None]
     """Microseconds that a model takes to load: the most measured; 0 for a cloud model."""
     demands: tuple[Demand, ...]
+    _eligible: dict[tuple[AgentName, frozenset[DemandKind]], tuple[Candidate, ...]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def eligible(self, agent: AgentName, demands: Collection[Demand]) -> tuple[Candidate, ...]:
         """The candidates of ``agent`` that hold those ``demands`` which look at one row alone.
 
         A figure that nobody measured holds no limit on it.
         """
-        kinds = {demand.kind for demand in demands if self.covers(demand, agent)}
-        return tuple(
-            candidate
-            for candidate in self.candidates[agent]
-            if not (
-                ("privacy" in kinds and not candidate.is_local)
-                or ("synthetic" in kinds and candidate.row.synthetic)
-                or ("floor" in kinds and not self._reaches_floor(candidate))
-                or ("cost" in kinds and candidate.cost is None)
-                or ("memory" in kinds and self.memory[candidate.model] is None)
-            )
+        kinds = frozenset(
+            demand.kind
+            for demand in demands
+            if demand.kind in _ROW_KINDS and self.covers(demand, agent)
         )
+        if (agent, kinds) not in self._eligible:
+            self._eligible[agent, kinds] = tuple(
+                candidate
+                for candidate in self.candidates[agent]
+                if not (
+                    ("privacy" in kinds and not candidate.is_local)
+                    or ("synthetic" in kinds and candidate.row.synthetic)
+                    or ("floor" in kinds and not self._reaches_floor(candidate))
+                    or ("cost" in kinds and candidate.cost is None)
+                    or ("memory" in kinds and self.memory[candidate.model] is None)
+                )
+            )
+        return self._eligible[agent, kinds]
 
     def covers(self, demand: Demand, agent: AgentName) -> bool:
         """Whether ``demand`` is one on ``agent``: privacy also holds for all that read its answers."""
@@ -212,21 +225,37 @@ def _candidate(row: Evidence, constraints: Constraints) -> Candidate:
                 f"evidence: {what} of {row.target} for {row.agent} is {figure:g},"
                 f" above {limit:g}: that cannot be a measurement"
             )
-    target = Target.parse(row.target)
+    place = _place(row.target)
     latency = row.latency_p50_s if constraints.latency == "p50" else row.latency_p95_s
-    is_local = target.is_local and not is_cloud_tag(target.model)
-    own = "this machine" if constraints.fallback_apart == "machine" else target.provider
+    own = "this machine" if constraints.fallback_apart == "machine" else place.provider
     rate = constraints.fallback_rate
     return Candidate(
         row=row,
-        model=f"{target.provider}:{target.model}",
-        is_local=is_local,
+        model=place.model,
+        is_local=place.is_local,
         quality=round(row.quality * QUALITY_UNITS),
         latency=round(latency * LATENCY_UNITS),
         cost=None if row.cost_usd is None else round(row.cost_usd * COST_UNITS),
-        domain=own if is_local else f"cloud of {target.provider}",
-        failures=Fraction(row.failures if rate is None else rate),
+        domain=own if place.is_local else f"cloud of {place.provider}",
+        failures=_share(row.failures if rate is None else rate),
     )
+
+
+class _Place(NamedTuple):
+    provider: str
+    model: str
+    is_local: bool
+
+
+@lru_cache(4096)
+def _place(target: str) -> _Place:
+    """Where a target runs, remembered: the same evidence is read for each question."""
+    parsed = Target.parse(target)
+    is_local = parsed.is_local and not is_cloud_tag(parsed.model)
+    return _Place(parsed.provider, f"{parsed.provider}:{parsed.model}", is_local)
+
+
+_share = lru_cache(4096)(Fraction)
 
 
 def _demands(

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, floor
 
+from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, floor_figure
 from soma_bench.optimize.problem import Tables
 from soma_bench.optimize.programme import Programme
 from soma_bench.optimize.search import any_assignment, is_feasible, least_limit
 from soma_bench.optimize.solution import Infeasible, make_plan
-from soma_bench.optimize.table import COST_UNITS, LATENCY_UNITS, Demand, floor_figure
+from soma_bench.optimize.table import Demand
 from soma_bench.types import AGENTS
 
 

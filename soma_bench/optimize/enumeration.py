@@ -16,18 +16,18 @@ from math import ceil, inf, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from soma_bench.optimize.candidates import ROUNDING
 from soma_bench.optimize.fallbacks import Fallbacks
 from soma_bench.optimize.figures import Figures, GivenUp, Runs, Whole
 from soma_bench.optimize.goals import Step
 from soma_bench.optimize.model import Model, Picks
 from soma_bench.optimize.problem import Primaries, Problem
 from soma_bench.optimize.programme import Weights
-from soma_bench.optimize.table import ROUNDING
 from soma_bench.types import AGENTS
 
 SMALL = 3000
 """Assignments that are looked at one and all, without a bound."""
-MOST = 400_000
+MOST = 60_000
 """Assignments written down at once; beyond that the search gives up."""
 
 _BEAM = 2000

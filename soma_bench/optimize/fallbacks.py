@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from soma_bench.optimize.candidates import QUALITY_UNITS, ROUNDING, Candidate
 from soma_bench.optimize.figures import NO_MODEL, Figures, Flags, GivenUp, Runs, Stages, Whole
 from soma_bench.optimize.model import Picks
 from soma_bench.optimize.problem import stands_for
-from soma_bench.optimize.table import QUALITY_UNITS, ROUNDING, Candidate, DemandKind
+from soma_bench.optimize.table import DemandKind
 from soma_bench.types import AGENTS, AgentName
 
 _MOST_WAYS = 4000

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from soma_bench.optimize.candidates import QUALITY_UNITS, Candidate
 from soma_bench.optimize.goals import Step
 from soma_bench.optimize.problem import Problem
 from soma_bench.optimize.residency import READERS, previous
-from soma_bench.optimize.table import QUALITY_UNITS, Candidate, DemandKind, Table
+from soma_bench.optimize.table import DemandKind, Table
 from soma_bench.routing.constraints import Pipeline, Weighted
 from soma_bench.types import AGENTS
 

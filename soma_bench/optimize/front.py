@@ -14,6 +14,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from soma_bench.errors import ConfigError
+from soma_bench.optimize.candidates import (
+    COST_UNITS,
+    LATENCY_UNITS,
+    QUALITY_UNITS,
+    ROUNDING,
+    Candidate,
+)
 from soma_bench.optimize.goals import steps
 from soma_bench.optimize.model import Picks
 from soma_bench.optimize.optimizer import Order, all_demands, read_tables
@@ -22,15 +29,7 @@ from soma_bench.optimize.residency import READERS
 from soma_bench.optimize.search import Assignment
 from soma_bench.optimize.solution import Plan, make_plan
 from soma_bench.optimize.solver import narrow
-from soma_bench.optimize.table import (
-    COST_UNITS,
-    LATENCY_UNITS,
-    QUALITY_UNITS,
-    ROUNDING,
-    Candidate,
-    Demand,
-    Table,
-)
+from soma_bench.optimize.table import Demand, Table
 from soma_bench.routing.constraints import Constraints, Pipeline
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS

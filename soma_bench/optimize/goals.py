@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, QUALITY_UNITS, ROUNDING
 from soma_bench.optimize.model import Model
 from soma_bench.optimize.programme import Weights
-from soma_bench.optimize.table import COST_UNITS, LATENCY_UNITS, QUALITY_UNITS, ROUNDING
 from soma_bench.routing.constraints import GOALS, Goal, Lexicographic, Objective, Weighted
 
 Figure = Literal["loss", "latency", "unpriced", "price", "weighted"]

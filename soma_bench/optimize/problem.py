@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import inf
 
+from soma_bench.optimize.candidates import ROUNDING, Candidate
 from soma_bench.optimize.goals import Gap
 from soma_bench.optimize.model import Model, Options, Picks
-from soma_bench.optimize.table import ROUNDING, Candidate, Demand, DemandKind, Table
+from soma_bench.optimize.table import Demand, DemandKind, Table
 from soma_bench.types import AGENTS, AgentName
 
 Tables = Sequence[Table]

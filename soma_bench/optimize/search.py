@@ -14,13 +14,14 @@ from math import inf
 import numpy as np
 
 from soma_bench.optimize import solver
+from soma_bench.optimize.candidates import QUALITY_UNITS
 from soma_bench.optimize.enumeration import Enumeration
 from soma_bench.optimize.fallbacks import Fallbacks
 from soma_bench.optimize.figures import Figures, GivenUp
 from soma_bench.optimize.goals import QUALITY_FIRST, Gap, Step, steps
 from soma_bench.optimize.model import Picks
 from soma_bench.optimize.problem import Primaries, Problem, Tables, one_model_each, other_than, pose
-from soma_bench.optimize.table import QUALITY_UNITS, Demand, Table
+from soma_bench.optimize.table import Demand, Table
 from soma_bench.routing.constraints import Objective
 from soma_bench.types import AGENTS
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from soma_bench.optimize.candidates import QUALITY_UNITS, ROUNDING
 from soma_bench.optimize.goals import Gap, Step
 from soma_bench.optimize.model import Model, Picks
 from soma_bench.optimize.problem import Primaries, Problem
-from soma_bench.optimize.table import QUALITY_UNITS, ROUNDING
 from soma_bench.types import AGENTS
 
 

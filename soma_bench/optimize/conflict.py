@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from math import ceil, floor
 
 from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, floor_figure
 from soma_bench.optimize.problem import Tables
-from soma_bench.optimize.programme import Programme
 from soma_bench.optimize.search import any_assignment, is_feasible, least_limit
 from soma_bench.optimize.solution import Infeasible, make_plan
 from soma_bench.optimize.table import Demand
-from soma_bench.types import AGENTS
 
 
 def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
@@ -24,9 +23,10 @@ def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
     can be, and what it leaves out is the next remainder.
     """
     remainders: list[tuple[Demand, ...]] = []
+    feasibility = _Feasibility(tables)
     while True:
         conflict = _hitting(demands, remainders)
-        held = _most_held(tables, demands, conflict)
+        held = _most_held(feasibility, demands, conflict)
         if held is None:
             break
         remainders.append(tuple(demand for demand in demands if demand not in held))
@@ -37,42 +37,76 @@ def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
 
 
 def _hitting(
-    demands: Sequence[Demand], remainders: Sequence[Sequence[Demand]]
+    demands: Sequence[Demand], remainders: Sequence[Collection[Demand]]
 ) -> tuple[Demand, ...]:
-    """The fewest demands with one of each remainder."""
-    programme = Programme()
-    taken = dict(zip(demands, programme.variables(len(demands)), strict=True))
-    left = dict(zip(demands, programme.variables(len(demands)), strict=True))
-    for demand in demands:
-        programme.exactly_one([taken[demand], left[demand]])
-    for remainder in remainders:
-        programme.at_most({left[demand]: 1 for demand in remainder}, len(remainder) - 1)
-    programme.minimise(dict.fromkeys(taken.values(), 1))
-    named = dict(zip(AGENTS, programme.variables(len(AGENTS)), strict=True))
-    for demand in demands:
-        if demand.agent is not None:
-            programme.implies([taken[demand]], named[demand.agent])
-    programme.minimise(dict.fromkeys(named.values(), 1))
-    chosen = programme.minimise({taken[demand]: i for i, demand in enumerate(demands)})
-    assert chosen is not None, "taking every demand has one of each remainder"
-    return tuple(demand for demand in demands if taken[demand] in chosen)
+    """The fewest demands with one of each remainder: of these those on fewest agents, then the first."""
+    masks = [_bits(demands, remainder) for remainder in remainders]
+    size = 0
+    found: set[int] = {0}
+    while True:
+        hitting = [taken for taken in found if all(taken & mask for mask in masks)]
+        if hitting:
+            break
+        size += 1
+        # Each set of that size that hits all has one of the first remainder that a smaller one missed.
+        found = {
+            taken | 1 << place
+            for taken in found
+            for mask in [next(mask for mask in masks if not taken & mask)]
+            for place in range(len(demands))
+            if mask >> place & 1
+        }
+
+    def rank(taken: int) -> tuple[int, int, list[int]]:
+        places = [place for place in range(len(demands)) if taken >> place & 1]
+        agents = {demands[place].agent for place in places} - {None}
+        return len(agents), sum(places), places
+
+    return tuple(demands[place] for place in min(map(rank, hitting))[2])
+
+
+def _bits(demands: Sequence[Demand], some: Collection[Demand]) -> int:
+    return sum(1 << place for place, demand in enumerate(demands) if demand in some)
+
+
+class _Feasibility:
+    """Which sets of demands can be held, remembered: what holds many demands holds any of them."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._held: list[frozenset[Demand]] = []
+        self._refused: list[frozenset[Demand]] = []
+
+    def holds(self, demands: Collection[Demand]) -> frozenset[Demand] | None:
+        """A set with all ``demands`` that can be held; None where these alone cannot."""
+        wanted = frozenset(demands)
+        for held in self._held:
+            if wanted <= held:
+                return held
+        if any(refused <= wanted for refused in self._refused):
+            return None
+        found = any_assignment(self._tables, tuple(demands))
+        if found is None:
+            self._refused.append(wanted)
+            return None
+        violated = make_plan(found.table, found.primaries, found.fallbacks).violated
+        shown = {demand for demand in found.table.demands if demand.name not in violated}
+        # Without a memory limit nothing is swapped, so its plan may break what the search found held.
+        held = wanted | shown if wanted <= shown else wanted
+        self._held.append(held)
+        return held
 
 
 def _most_held(
-    tables: Tables, demands: Sequence[Demand], wanted: Sequence[Demand]
+    feasibility: _Feasibility, demands: Sequence[Demand], wanted: Sequence[Demand]
 ) -> frozenset[Demand] | None:
     """As many demands as can be added to ``wanted`` one by one; None where these cannot be held."""
-    found = any_assignment(tables, wanted)
-    if found is None:
-        return None
-    violated = make_plan(found.table, found.primaries, found.fallbacks).violated
-    shown = {demand for demand in found.table.demands if demand.name not in violated}
-    # Without a memory limit nothing is swapped, so its plan may break what the search found held.
-    held = {*wanted, *shown} if shown.issuperset(wanted) else set(wanted)
-    for demand in demands:
-        if demand not in held and is_feasible(tables, [*held, demand]):
-            held.add(demand)
-    return frozenset(held)
+    held = feasibility.holds(wanted)
+    for demand in demands if held is not None else ():
+        assert held is not None
+        if demand not in held:
+            held = feasibility.holds([*held, demand]) or held
+    return held
 
 
 def _would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str | None:
@@ -97,11 +131,14 @@ def _floor_that_would_do(tables: Tables, conflict: Sequence[Demand], demand: Dem
     figures = {
         floor_figure(candidate.row, limits) for candidate in tables[0].candidates[demand.agent]
     }
-    for figure in sorted(figures, reverse=True):
-        if figure >= limits.quality_floors[demand.agent]:
-            continue
+    floor_now = limits.quality_floors[demand.agent]
+    lower = sorted(figure for figure in figures if figure < floor_now)
+
+    def can_be_held(figure: float) -> bool:
         floors = {**limits.quality_floors, demand.agent: figure}
         constraints = limits.model_copy(update={"quality_floors": floors})
-        if is_feasible([replace(table, constraints=constraints) for table in tables], conflict):
-            return f"{floor(figure * 1000) / 1000:g}"
-    return None
+        return is_feasible([replace(table, constraints=constraints) for table in tables], conflict)
+
+    # What a floor leaves to choose from only shrinks as it rises.
+    count = bisect_left(lower, True, key=lambda figure: not can_be_held(figure))
+    return f"{floor(lower[count - 1] * 1000) / 1000:g}" if count else None

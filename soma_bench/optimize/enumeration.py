@@ -20,6 +20,7 @@ from soma_bench.optimize.candidates import ROUNDING
 from soma_bench.optimize.fallbacks import Fallbacks
 from soma_bench.optimize.figures import Figures, GivenUp, Runs, Whole
 from soma_bench.optimize.goals import Step
+from soma_bench.optimize.least_fallbacks import LeastFallbacks
 from soma_bench.optimize.model import Model, Picks
 from soma_bench.optimize.problem import Primaries, Problem
 from soma_bench.optimize.programme import Weights
@@ -55,6 +56,7 @@ class Enumeration:
         self._deadline = deadline
         self.figures = Figures(problem)
         self._completes = Fallbacks(self.figures, problem.fallbacks)
+        self._least_fallbacks = LeastFallbacks(self.figures)
         self._kept: Runs | None = None
         """All that hold what was held so far; None where these are too many to write down."""
         self._latest: Runs | None = None
@@ -64,7 +66,7 @@ class Enumeration:
         self._model: Model | None = None
         self._known: dict[bytes, bool] = {}
         if prod(len(group) for group in problem.primaries.values()) <= SMALL:
-            self._kept = self.figures.runs(self._all())
+            self._kept = self._runs(self._all())
 
     @property
     def model(self) -> Model:
@@ -161,10 +163,10 @@ class Enumeration:
 
         def look(runs: Runs) -> float | None:
             nonlocal found
-            for row in range(len(runs)):
-                fallbacks = self._completes.complete(runs, row)
+            for row in np.argsort(self.figures.strain(runs), kind="stable"):
+                fallbacks = self._completes.complete(runs, int(row))
                 if fallbacks is not None:
-                    found = self.picked(runs, row), fallbacks
+                    found = self.picked(runs, int(row)), fallbacks
                     return -inf
             return None
 
@@ -212,6 +214,11 @@ class Enumeration:
     def _all(self) -> Whole:
         sizes = [len(self.problem.primaries[agent]) for agent in AGENTS]
         return np.indices(sizes).reshape(len(sizes), -1).T
+
+    def _runs(self, picks: Whole) -> Runs:
+        """The ways to run assignments, without those to which no fallbacks can be found."""
+        runs = self.figures.runs(picks)
+        return runs.take(self._least_fallbacks.may_hold(runs)) if self.problem.fallbacks else runs
 
     def _least_of(self, runs: Runs, values: Whole) -> int | None:
         """The least of the values whose run can have the fallbacks that it needs."""
@@ -274,11 +281,11 @@ class Enumeration:
                     return covered
                 if found is not None:
                     raise
-                found = look(self.figures.runs(_within(costs, room + margin, widest=_BEAM)))
+                found = look(self._runs(_within(costs, room + margin, widest=_BEAM)))
                 if found is None:
                     raise
             else:
-                found = look(self.figures.runs(picks))
+                found = look(self._runs(picks))
                 covered = inf if room >= everything else constant + room
                 if room >= most:
                     return covered

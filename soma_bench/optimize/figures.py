@@ -161,6 +161,15 @@ class Figures:
             return runs.resident + runs.loaded
         return self.price(runs) if kind == "cost" else np.zeros(len(runs), dtype=np.int64)
 
+    def strain(self, runs: Runs) -> NDArray[np.float64]:
+        """How near each run comes to its limits, as a share of the one that it comes nearest to."""
+        strain = np.zeros(len(runs))
+        for kind in ("latency", "memory", "cost"):
+            limit = self.problem.limit(kind)
+            if limit is not None:
+                strain = np.maximum(strain, self.limited(runs, kind) / max(1, limit))
+        return strain
+
     def price(self, runs: Runs) -> Whole:
         """What an analysis costs on the primaries."""
         return self._sum(self._price, runs.picks)
@@ -168,7 +177,7 @@ class Figures:
     def latency(self, stages: Stages) -> Whole:
         """Microseconds of the slowest chain."""
         answer, slower, waiting = self._parts(stages)
-        return _slowest_chain(answer + slower + waiting, self.table.pipeline)
+        return slowest_chain(answer + slower + waiting, self.table.pipeline)
 
     def loaded(self, stages: Stages, *, beside: int | None = None) -> Whole:
         """The most bytes that are loaded at once; or those in the step of one stage alone."""
@@ -180,7 +189,8 @@ class Figures:
         return size.max(axis=1) if beside is None else size[:, beside]
 
     def _sum(self, column: Whole, picks: Whole) -> Whole:
-        return column[_STAGES, picks].sum(axis=1)
+        total: Whole = column[_STAGES, picks].sum(axis=1)
+        return total
 
     def _in_time(self, runs: Runs) -> Runs:
         most = self.problem.limit("latency")
@@ -215,7 +225,7 @@ class Figures:
         seconds = sum(weighed(weights.latency_per_s, part) for part in self._parts(runs.stages))
         rest = weighed(weights.quality, self._loss[_STAGES, runs.picks])
         rest += weighed(weights.cost_per_usd_per_1000, self._price[_STAGES, runs.picks])
-        return _slowest_chain(np.asarray(seconds), self.table.pipeline) + rest.sum(axis=1)
+        return slowest_chain(np.asarray(seconds), self.table.pipeline) + rest.sum(axis=1)
 
     def _distinct(self, model: Whole) -> Whole:
         """Bytes of the models of each row, each counted once."""
@@ -241,7 +251,8 @@ class Figures:
         return split if most is None else split.take(resident + split.loaded <= most)
 
 
-def _slowest_chain(seconds: Whole, pipeline: Pipeline) -> Whole:
+def slowest_chain(seconds: Whole, pipeline: Pipeline) -> Whole:
+    """The sum along the slowest chain of stages, row by row."""
     if pipeline == "sequential":
         return seconds.sum(axis=1)
     quicker = np.minimum(seconds[:, _FIRST], seconds[:, _SECOND])

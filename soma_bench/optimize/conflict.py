@@ -9,7 +9,13 @@ from math import ceil, floor
 
 from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, floor_figure
 from soma_bench.optimize.problem import Tables
-from soma_bench.optimize.search import any_assignment, is_feasible, least_limit
+from soma_bench.optimize.search import (
+    Assignment,
+    any_assignment,
+    easy_assignment,
+    is_feasible,
+    least_limit,
+)
 from soma_bench.optimize.solution import Infeasible, make_plan
 from soma_bench.optimize.table import Demand
 
@@ -20,13 +26,13 @@ def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
     Exact, by hitting sets: whatever demands a feasible set leaves out, a conflict must have one of
     them. So the smallest set that has one of each such remainder is a lower bound; once it cannot
     be held itself, it is the smallest conflict. As long as it can be held, it is made as large as
-    can be, and what it leaves out is the next remainder.
+    is easy, and what it leaves out is the next remainder.
     """
     remainders: list[tuple[Demand, ...]] = []
-    feasibility = _Feasibility(tables)
+    feasibility = _Feasibility(tables, demands)
     while True:
         conflict = _hitting(demands, remainders)
-        held = _most_held(feasibility, demands, conflict)
+        held = feasibility.most_held(conflict)
         if held is None:
             break
         remainders.append(tuple(demand for demand in demands if demand not in held))
@@ -72,41 +78,38 @@ def _bits(demands: Sequence[Demand], some: Collection[Demand]) -> int:
 class _Feasibility:
     """Which sets of demands can be held, remembered: what holds many demands holds any of them."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, demands: Sequence[Demand]) -> None:
         self._tables = tables
+        self._demands = demands
         self._held: list[frozenset[Demand]] = []
-        self._refused: list[frozenset[Demand]] = []
 
-    def holds(self, demands: Collection[Demand]) -> frozenset[Demand] | None:
-        """A set with all ``demands`` that can be held; None where these alone cannot."""
-        wanted = frozenset(demands)
+    def most_held(self, wanted: Sequence[Demand]) -> frozenset[Demand] | None:
+        """``wanted`` and what is easily held beside it; None where these alone cannot be held."""
+        held = self._easily(wanted)
+        if held is None:
+            found = any_assignment(self._tables, wanted)
+            if found is None:
+                return None
+            held = self._remember(wanted, found)
+        for demand in self._demands:
+            if demand not in held:
+                held = self._easily([*held, demand]) or held
+        return held
+
+    def _easily(self, wanted: Collection[Demand]) -> frozenset[Demand] | None:
         for held in self._held:
-            if wanted <= held:
+            if held.issuperset(wanted):
                 return held
-        if any(refused <= wanted for refused in self._refused):
-            return None
-        found = any_assignment(self._tables, tuple(demands))
-        if found is None:
-            self._refused.append(wanted)
-            return None
+        found = easy_assignment(self._tables, tuple(wanted), self._demands)
+        return None if found is None else self._remember(wanted, found)
+
+    def _remember(self, wanted: Collection[Demand], found: Assignment) -> frozenset[Demand]:
         violated = make_plan(found.table, found.primaries, found.fallbacks).violated
         shown = {demand for demand in found.table.demands if demand.name not in violated}
         # Without a memory limit nothing is swapped, so its plan may break what the search found held.
-        held = wanted | shown if wanted <= shown else wanted
+        held = frozenset(shown.union(wanted) if shown.issuperset(wanted) else wanted)
         self._held.append(held)
         return held
-
-
-def _most_held(
-    feasibility: _Feasibility, demands: Sequence[Demand], wanted: Sequence[Demand]
-) -> frozenset[Demand] | None:
-    """As many demands as can be added to ``wanted`` one by one; None where these cannot be held."""
-    held = feasibility.holds(wanted)
-    for demand in demands if held is not None else ():
-        assert held is not None
-        if demand not in held:
-            held = feasibility.holds([*held, demand]) or held
-    return held
 
 
 def _would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str | None:

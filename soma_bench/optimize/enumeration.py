@@ -10,7 +10,7 @@ there are. Where it leaves too many the search gives up, and the solver is asked
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import ceil, inf, prod
 
 import numpy as np
@@ -24,6 +24,7 @@ from soma_bench.optimize.least_fallbacks import LeastFallbacks
 from soma_bench.optimize.model import Model, Picks
 from soma_bench.optimize.problem import Primaries, Problem
 from soma_bench.optimize.programme import Weights
+from soma_bench.optimize.table import Demand
 from soma_bench.types import AGENTS
 
 SMALL = 3000
@@ -33,6 +34,8 @@ MOST = 60_000
 
 _BEAM = 2000
 """Beginnings that are followed up where there are too many, only to find something good."""
+_EASY = 100
+"""Beginnings that are followed up where any assignment would do."""
 _WHOLE = 1 << 40
 """A limit, where figures are shares of their limits."""
 
@@ -159,20 +162,15 @@ class Enumeration:
 
     def any(self) -> tuple[Picks, Picks] | None:
         """Some primaries and the fallbacks that they need; None where nothing fits."""
-        found: tuple[Picks, Picks] | None = None
+        found = self.easy()
+        if found is not None or self._kept is not None:
+            return found
 
         def look(runs: Runs) -> float | None:
             nonlocal found
-            for row in np.argsort(self.figures.strain(runs), kind="stable"):
-                fallbacks = self._completes.complete(runs, int(row))
-                if fallbacks is not None:
-                    found = self.picked(runs, int(row)), fallbacks
-                    return -inf
-            return None
+            found = self._any_of(runs)
+            return None if found is None else -inf
 
-        if self._kept is not None:
-            look(self._kept)
-            return found
         # What is furthest from its limits is looked at first; beyond its limits is nothing.
         limits = [(sums, self.problem.limit(kind)) for kind, sums in self.model.limited.items()]
         shares = [
@@ -185,6 +183,28 @@ class Enumeration:
             shares or [self.model.quality_loss()], look, 0, _WHOLE if shares else inf
         )
         return found
+
+    def easy(self, hoped: Collection[Demand] = ()) -> tuple[Picks, Picks] | None:
+        """As `any`, but None also where nothing is found quickly among very many.
+
+        Args:
+            hoped: demands of which as many as is easy should be held too.
+        """
+        if self._kept is not None:
+            return self._any_of(self._kept)
+        for wished in (hoped, ()) if hoped else ((),):
+            picks = _within(self.figures.hardships(wished), inf, widest=_EASY)
+            found = self._any_of(self._runs(picks))
+            if found is not None:
+                return found
+        return None
+
+    def _any_of(self, runs: Runs) -> tuple[Picks, Picks] | None:
+        for row in np.argsort(self.figures.strain(runs), kind="stable"):
+            fallbacks = self._completes.complete(runs, int(row))
+            if fallbacks is not None:
+                return self.picked(runs, int(row)), fallbacks
+        return None
 
     def least_limit(self) -> int | None:
         """The lowest limit in place of that of the free demand; None where the others cannot be held."""

@@ -7,7 +7,7 @@ rules are those of `soma_bench.optimize.residency`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from soma_bench.optimize.candidates import QUALITY_UNITS, Candidate
+from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, QUALITY_UNITS, Candidate
 from soma_bench.optimize.goals import Step
 from soma_bench.optimize.problem import Problem
 from soma_bench.optimize.residency import READERS, previous
-from soma_bench.optimize.table import DemandKind, Table
+from soma_bench.optimize.table import Demand, DemandKind, Table
 from soma_bench.routing.constraints import Pipeline, Weighted
 from soma_bench.types import AGENTS
 
@@ -169,6 +169,30 @@ class Figures:
             if limit is not None:
                 strain = np.maximum(strain, self.limited(runs, kind) / max(1, limit))
         return strain
+
+    def hardships(self, hoped: Collection[Demand]) -> list[NDArray[np.float64]]:
+        """By agent and primary, how much it takes of all limits there are, and what it breaks.
+
+        Args:
+            hoped: demands that count one each where a candidate is nothing for them.
+        """
+        constraints = self.table.constraints
+        limits = (constraints.max_latency_s, constraints.max_memory_bytes)
+        seconds, size = (1.0 / limit if limit else 0.0 for limit in limits)
+        cost = 1000 / constraints.max_cost_usd_per_1000 if constraints.max_cost_usd_per_1000 else 0
+        hardships = []
+        for stage, agent in enumerate(AGENTS):
+            group = self.problem.primaries[agent]
+            count = len(group)
+            wanted = {id(candidate) for candidate in self.table.eligible(agent, hoped)}
+            broken = np.array([id(candidate) not in wanted for candidate in group], dtype=float)
+            hardships.append(
+                broken
+                + self._answer[stage, :count] / LATENCY_UNITS * seconds
+                + self.models.size[self._model[stage, :count]] * size
+                + self._price[stage, :count] / COST_UNITS * cost
+            )
+        return hardships
 
     def price(self, runs: Runs) -> Whole:
         """What an analysis costs on the primaries."""

@@ -112,6 +112,26 @@ def any_assignment(tables: Tables, demands: Collection[Demand]) -> Assignment | 
     return None
 
 
+def easy_assignment(
+    tables: Tables, demands: Collection[Demand], hoped: Collection[Demand]
+) -> Assignment | None:
+    """As `any_assignment`, but None also where nothing is found quickly.
+
+    Args:
+        tables: as for `search`.
+        demands: what must hold.
+        hoped: demands of which as many as is easy should be held too.
+    """
+    for problem in [pose(table, demands) for table in tables]:
+        try:
+            found = Enumeration(problem).easy(hoped)
+        except GivenUp:
+            continue
+        if found is not None:
+            return Assignment(table=problem.table, primaries=found[0], fallbacks=found[1])
+    return None
+
+
 def least_limit(
     tables: Tables, demands: Collection[Demand], free: Demand, *, quality: int = 0
 ) -> int | None:

@@ -52,7 +52,11 @@ class Candidate:
 
     def surcharge(self, fallback: Candidate) -> int:
         """What ``fallback`` adds to the price of an analysis whose primary this is."""
-        return round(self.failures * (fallback.cost or 0))
+        return self.failures_of(fallback.cost or 0)
+
+    def failures_of(self, price: int) -> int:
+        """A price, as often as this primary fails."""
+        return round(self.failures * price) if price else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

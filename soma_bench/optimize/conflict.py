@@ -129,16 +129,15 @@ def _would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str
 
 
 def _floor_that_would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str | None:
-    assert demand.agent is not None
+    agent = demand.agent
+    assert agent is not None
     limits = tables[0].constraints
-    figures = {
-        floor_figure(candidate.row, limits) for candidate in tables[0].candidates[demand.agent]
-    }
-    floor_now = limits.quality_floors[demand.agent]
+    figures = {floor_figure(candidate.row, limits) for candidate in tables[0].candidates[agent]}
+    floor_now = limits.quality_floors[agent]
     lower = sorted(figure for figure in figures if figure < floor_now)
 
     def can_be_held(figure: float) -> bool:
-        floors = {**limits.quality_floors, demand.agent: figure}
+        floors = {**limits.quality_floors, agent: figure}
         constraints = limits.model_copy(update={"quality_floors": floors})
         return is_feasible([replace(table, constraints=constraints) for table in tables], conflict)
 

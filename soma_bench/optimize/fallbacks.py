@@ -14,12 +14,10 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from soma_bench.optimize.candidates import QUALITY_UNITS, ROUNDING, Candidate
 from soma_bench.optimize.figures import NO_MODEL, Figures, Flags, GivenUp, Runs, Stages, Whole
 from soma_bench.optimize.model import Picks
-from soma_bench.optimize.problem import stands_for
 from soma_bench.optimize.table import DemandKind
 from soma_bench.types import AGENTS, AgentName
 
@@ -85,7 +83,7 @@ class Fallbacks:
         self._answer = np.array([c.latency for c in self._candidates], dtype=np.int64)
         self._local = np.array([c.is_local for c in self._candidates], dtype=bool)
         self._model = self._models.of(self._candidates)
-        self._names = self._names_of(self._candidates)
+        self._names = self._problem.names(self._candidates)
         self._addable = np.unique(self._model[self._model != NO_MODEL])
         if len(self._addable) > _MOST_MODELS:
             raise GivenUp
@@ -162,7 +160,7 @@ class Fallbacks:
         degraded = self._degraded(stages, candidates, away)
         latency = self._figures.latency(degraded)
         most = self._problem.limit(self._problem.degraded_kind)
-        names = self._names_of(primaries)
+        names = self._problem.names(primaries)
         allowed = self._names[candidates] != names[self._stage[candidates]]
         if most is not None:
             allowed &= latency <= most
@@ -212,10 +210,6 @@ class Fallbacks:
         away = np.arange(len(candidates)) >= len(stays)
         return candidates, away, np.where(away, 0, bits[candidates])
 
-    def _names_of(self, candidates: Sequence[Candidate]) -> NDArray[np.object_]:
-        apart = "apart" in self._problem.kinds
-        return np.array([stands_for(c, apart=apart) for c in candidates], dtype=object)
-
     def _degraded(self, stages: Stages, candidates: Whole, away: Flags) -> Stages:
         """The pipeline with each of the candidates in its stage."""
         rows = np.zeros(len(candidates), dtype=np.int64)
@@ -232,7 +226,7 @@ class Fallbacks:
         key = (id(primary), AGENTS.index(agent))
         if key not in self._surcharges:
             self._surcharges[key] = np.array(
-                [primary.surcharge(c) if c.cost else 0 for c in self._groups[agent]],
+                [primary.surcharge(c) for c in self._groups[agent]],
                 dtype=np.int64,
             )
         return self._surcharges[key]

@@ -213,8 +213,7 @@ class Figures:
         return size.max(axis=1) if beside is None else size[:, beside]
 
     def _sum(self, column: Whole, picks: Whole) -> Whole:
-        total: Whole = column[_STAGES, picks].sum(axis=1)
-        return total
+        return _total(column[_STAGES, picks])
 
     def _in_time(self, runs: Runs) -> Runs:
         most = self.problem.limit("latency")
@@ -244,19 +243,22 @@ class Figures:
             exact = np.rint(weight * figures)
             if exact.size and exact.max() > _LARGEST:
                 raise GivenUp
-            return exact.astype(np.int64)
+            whole: Whole = exact.astype(np.int64)
+            return whole
 
-        seconds = sum(weighed(weights.latency_per_s, part) for part in self._parts(runs.stages))
+        answer, slower, waiting = self._parts(runs.stages)
+        seconds = weighed(weights.latency_per_s, answer) + weighed(weights.latency_per_s, slower)
+        seconds += weighed(weights.latency_per_s, waiting)
         rest = weighed(weights.quality, self._loss[_STAGES, runs.picks])
         rest += weighed(weights.cost_per_usd_per_1000, self._price[_STAGES, runs.picks])
-        return slowest_chain(np.asarray(seconds), self.table.pipeline) + rest.sum(axis=1)
+        return slowest_chain(seconds, self.table.pipeline) + _total(rest)
 
     def _distinct(self, model: Whole) -> Whole:
         """Bytes of the models of each row, each counted once."""
         size = self.models.size[model]
         for one, other in combinations(range(model.shape[1]), 2):
             size[:, other] = np.where(model[:, one] == model[:, other], 0, size[:, other])
-        return size.sum(axis=1)
+        return _total(size)
 
     def _swapped(self, runs: Runs) -> Runs:
         """All splits into what stays and what is loaded that fit into memory."""
@@ -278,9 +280,13 @@ class Figures:
 def slowest_chain(seconds: Whole, pipeline: Pipeline) -> Whole:
     """The sum along the slowest chain of stages, row by row."""
     if pipeline == "sequential":
-        return seconds.sum(axis=1)
-    quicker = np.minimum(seconds[:, _FIRST], seconds[:, _SECOND])
-    return seconds.sum(axis=1) - quicker
+        return _total(seconds)
+    return _total(seconds) - np.minimum(seconds[:, _FIRST], seconds[:, _SECOND])
+
+
+def _total(figures: Whole) -> Whole:
+    total: Whole = figures.sum(axis=1)
+    return total
 
 
 def _joined(one: Runs, other: Runs) -> Runs:

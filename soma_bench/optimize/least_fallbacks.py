@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from soma_bench.optimize.candidates import Candidate
-from soma_bench.optimize.figures import Figures, Flags, Runs, Whole, slowest_chain
-from soma_bench.optimize.problem import stands_for
+from soma_bench.optimize.figures import NO_MODEL, Figures, Flags, Runs, Whole, slowest_chain
 from soma_bench.types import AGENTS, AgentName
+
+_MUCH = 1 << 60
+"""Above all figures; each primary has a fallback."""
 
 
 class LeastFallbacks:
@@ -49,24 +50,25 @@ class LeastFallbacks:
 
     def _of(self, agent: AgentName) -> tuple[Whole, Whole, Whole, Flags]:
         """By primary the least latency, surcharge and size, and which models can serve."""
-        apart = "apart" in self._problem.kinds
-        fallbacks = self._problem.fallbacks[agent]
+        primaries, fallbacks = self._problem.primaries[agent], self._problem.fallbacks[agent]
         models = self._figures.models
         numbers = models.of(fallbacks)
-        names = [stands_for(candidate, apart=apart) for candidate in fallbacks]
-        figures: list[tuple[int, int, int]] = []
-        served_by = np.zeros((len(self._problem.primaries[agent]), len(models.size)), dtype=bool)
-        for row, primary in enumerate(self._problem.primaries[agent]):
-            own = stands_for(primary, apart=apart)
-            others = [place for place, name in enumerate(names) if name != own]
-            served_by[row, numbers[others]] = True
-            possible = [fallbacks[place] for place in others]
-            latency = min(candidate.latency for candidate in possible)
-            size = int(models.size[numbers[others]].min())
-            figures.append((latency, _least_surcharge(primary, possible), size))
-        columns = np.array(figures, dtype=np.int64).reshape(-1, 3).T
-        return columns[0], columns[1], columns[2], served_by
+        differs = self._problem.names(primaries)[:, None] != self._problem.names(fallbacks)
 
+        def least(figures: Sequence[int] | Whole) -> Whole:
+            found: Whole = np.where(differs, figures, _MUCH).min(axis=1, initial=_MUCH)
+            return found
 
-def _least_surcharge(primary: Candidate, fallbacks: Sequence[Candidate]) -> int:
-    return primary.surcharge(min(fallbacks, key=lambda candidate: candidate.cost or 0))
+        prices = [
+            primary.failures_of(int(price))
+            for primary, price in zip(
+                primaries, least([c.cost or 0 for c in fallbacks]), strict=True
+            )
+        ]
+        of_model = numbers[:, None] == np.append(np.arange(len(models.size) - 1), NO_MODEL)
+        return (
+            least([candidate.latency for candidate in fallbacks]),
+            np.array(prices, dtype=np.int64),
+            least(models.size[numbers]),
+            (differs[:, :, None] & of_model).any(axis=1),
+        )

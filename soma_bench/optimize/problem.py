@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import inf
 
+import numpy as np
+from numpy.typing import NDArray
+
 from soma_bench.optimize.candidates import ROUNDING, Candidate
 from soma_bench.optimize.goals import Gap
 from soma_bench.optimize.model import Model, Options, Picks
@@ -54,6 +57,11 @@ class Problem:
     def may_swap(self) -> bool:
         """Whether models may be loaded for their stage: without a memory limit none has to be."""
         return "memory" in self.kinds and self.table.constraints.may_swap
+
+    def names(self, candidates: Sequence[Candidate]) -> NDArray[np.object_]:
+        """What each candidate may not share with its fallback or primary."""
+        apart = "apart" in self.kinds
+        return np.array([_stands_for(c, apart=apart) for c in candidates], dtype=object)
 
     def model(self, deadline: float | None = None) -> Model:
         """The problem as a programme for the solver."""
@@ -205,12 +213,11 @@ def _with_fallback(
     candidates: Sequence[Candidate], fallbacks: Sequence[Candidate], *, apart: bool
 ) -> tuple[Candidate, ...]:
     """Those beside which there is another target, or one that does not fail with them."""
-    names = {stands_for(candidate, apart=apart) for candidate in fallbacks}
-    return tuple(c for c in candidates if names - {stands_for(c, apart=apart)})
+    names = {_stands_for(candidate, apart=apart) for candidate in fallbacks}
+    return tuple(c for c in candidates if names and names != {_stands_for(c, apart=apart)})
 
 
-def stands_for(candidate: Candidate, *, apart: bool) -> str:
-    """What a primary and its fallback may not share."""
+def _stands_for(candidate: Candidate, *, apart: bool) -> str:
     return candidate.domain if apart else candidate.row.target
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from soma_bench.optimize.candidates import ROUNDING
 from soma_bench.optimize.fallbacks import Fallbacks
-from soma_bench.optimize.figures import Figures, GivenUp, Runs, Whole
+from soma_bench.optimize.figures import ColumnLimit, Figures, GivenUp, Runs, Whole
 from soma_bench.optimize.goals import Step
 from soma_bench.optimize.least_fallbacks import LeastFallbacks
 from soma_bench.optimize.model import Model, Picks
@@ -32,7 +32,7 @@ SMALL = 3000
 MOST = 60_000
 """Assignments written down at once; beyond that the search gives up."""
 
-_BEAM = 2000
+_BEAM = 500
 """Beginnings that are followed up where there are too many, only to find something good."""
 _EASY = 100
 """Beginnings that are followed up where any assignment would do."""
@@ -59,11 +59,14 @@ class Enumeration:
         self._deadline = deadline
         self.figures = Figures(problem)
         self._completes = Fallbacks(self.figures, problem.fallbacks)
+        self._limits = self.figures.limits()
         self._least_fallbacks = LeastFallbacks(self.figures)
         self._kept: Runs | None = None
         """All that hold what was held so far; None where these are too many to write down."""
         self._latest: Runs | None = None
         """The latest list for a figure,"""
+        self._lowest = inf
+        """its lower bound,"""
         self._covered = -inf
         """and up to which value of it nothing is missing from the list."""
         self._model: Model | None = None
@@ -82,6 +85,8 @@ class Enumeration:
         """The least value of a step's figure; None where nothing fits that is not above a limit."""
         if self._kept is not None:
             return self._least_of(self._kept, self.figures.value(self._kept, step))
+        if step.figure == "unpriced" and self.figures.all_priced:
+            return 0  # where nothing fits, the price that comes next has no least value
         found: int | None = None
 
         def look(runs: Runs) -> int | None:
@@ -93,35 +98,30 @@ class Enumeration:
         try:
             self._covered = self._look_further(step.sums(self.model), look, step.slack, at_most)
         except GivenUp:
-            return self._least_at_bound(step)
+            self._covered = -inf
+            lowest = ceil(self._lowest - _CLOSE * max(1.0, abs(self._lowest)))
+            if found is None:
+                found = self._at_most(step, lowest)
+            if found is None or found > lowest:
+                raise
         return found
 
-    def _least_at_bound(self, step: Step) -> int:
-        """The least value of a figure that very many assignments share, as free ones do their price.
+    def _at_most(self, step: Step, limit: int) -> int | None:
+        """A value of a figure that is not above a limit, where one is found.
 
-        Where any assignment comes to the bound itself, nothing can be below it.
-
-        Raises:
-            GivenUp: none was found.
+        For a figure that very many assignments share, as free ones do their price: where any comes
+        to the lower bound itself, nothing can be below it.
         """
-        self._covered = -inf
-        sums = step.sums(self.model)
-        bound = self._bound(sums)
-        assert bound is not None, "there was something to give up"
-        least = ceil(bound[0] - _CLOSE * max(1.0, abs(bound[0])))
         found: int | None = None
 
         def look(runs: Runs) -> float | None:
             nonlocal found
-            runs = runs.take(self.figures.value(runs, step) <= least)
+            runs = runs.take(self.figures.value(runs, step) <= limit)
             found = self._least_of(runs, self.figures.value(runs, step))
             return None if found is None else -inf
 
-        self._look_further(
-            [self.model.quality_loss()], look, 0, inf, within=[(weights, least) for weights in sums]
-        )
-        if found is None:
-            raise GivenUp
+        within = [(weights, limit) for weights in step.sums(self.model)]
+        self._look_further([self.model.quality_loss()], look, 0, inf, within)
         return found
 
     def hold(self, step: Step, limit: int) -> None:
@@ -193,7 +193,7 @@ class Enumeration:
         if self._kept is not None:
             return self._any_of(self._kept)
         for wished in (hoped, ()) if hoped else ((),):
-            picks = _within(self.figures.hardships(wished), inf, widest=_EASY)
+            picks = _within(self.figures.hardships(wished), inf, self._limits, widest=_EASY)
             found = self._any_of(self._runs(picks))
             if found is not None:
                 return found
@@ -283,11 +283,13 @@ class Enumeration:
         if bound is None:
             return -inf
         constant, costs = bound
+        self._lowest = constant
         # Floating point rounds; a margin that lets in more than is needed does no harm.
         margin = 1 + _CLOSE * abs(constant)
         everything = sum(float(cost[np.isfinite(cost)].max(initial=0.0)) for cost in costs)
         most = min(everything, at_most - constant)
         room = float(np.median([np.sort(cost)[min(3, len(cost) - 1)] for cost in costs]))
+        room = max(room, everything / 500)
         covered = -inf
         found: float | None = None
         while most >= -margin:
@@ -295,13 +297,13 @@ class Enumeration:
                 raise GivenUp
             room = min(room, most)
             try:
-                picks = _within(costs, room + margin)
+                picks = _within(costs, room + margin, self._limits)
             except GivenUp:
                 if found is not None and found <= covered:
                     return covered
                 if found is not None:
                     raise
-                found = look(self._runs(_within(costs, room + margin, widest=_BEAM)))
+                found = look(self._runs(_within(costs, room + margin, self._limits, widest=_BEAM)))
                 if found is None:
                     raise
             else:
@@ -314,7 +316,9 @@ class Enumeration:
                 continue
             if found + slack <= covered:
                 return covered
-            room = found + (slack if found <= covered else min(slack, ROUNDING)) - constant
+            # One list that reaches up to what was found may be far too long: better is found before.
+            wanted = found + (slack if found <= covered else min(slack, ROUNDING)) - constant
+            room = wanted if found <= covered else min(wanted, 2 * room)
         return covered
 
     def _bound(
@@ -335,30 +339,44 @@ class Enumeration:
         return constant + sum(least), [c - low for c, low in zip(costs, least, strict=True)]
 
 
-def _within(costs: Costs, room: float, *, widest: int | None = None) -> Whole:
-    """All assignments whose costs sum up to no more than ``room``.
+def _within(
+    costs: Costs, room: float, limits: Sequence[ColumnLimit] = (), *, widest: int | None = None
+) -> Whole:
+    """All assignments whose costs sum up to no more than ``room``, and that hold some limits.
 
     Args:
         costs: for each agent what each of its primaries costs.
         room: the highest sum.
+        limits: sums of other columns that may not be passed.
         widest: keep no more than so many of the cheapest beginnings; all where it is None.
 
     Raises:
         GivenUp: there are too many.
     """
+    surely = prod(int((cost <= room / len(costs)).sum()) for cost in costs)
+    if surely > 100 * MOST and widest is None:
+        raise GivenUp
     picks: Whole = np.zeros((1, 0), dtype=np.int64)
     sums = np.zeros(1)
-    for cost in costs:
+    used: Whole = np.zeros((1, len(limits)), dtype=np.int64)
+    for stage, cost in enumerate(costs):
         options = np.flatnonzero(cost <= room)
-        if len(sums) * len(options) > 10 * MOST:
+        if len(sums) * len(options) > 20 * MOST:
             raise GivenUp
         totals = sums[:, None] + cost[options]
         rows, columns = np.nonzero(totals <= room)
-        if widest is None and len(rows) > MOST:
+        sums, columns = totals[rows, columns], options[columns]
+        used = used[rows]
+        fits = np.ones(len(rows), dtype=bool)
+        for place, (figures, most) in enumerate(limits):
+            used[:, place] += figures[stage][columns]
+            rest = sum(int(figure.min()) for figure in figures[stage + 1 :])
+            fits &= used[:, place] + rest <= most
+        sums, used = sums[fits], used[fits]
+        picks = np.concatenate([picks[rows[fits]], columns[fits, None]], axis=1)
+        if widest is None and len(sums) > MOST:
             raise GivenUp
-        sums = totals[rows, columns]
-        picks = np.concatenate([picks[rows], options[columns][:, None]], axis=1)
         if widest is not None and len(sums) > widest:
             cheapest = np.argpartition(sums, widest)[:widest]
-            sums, picks = sums[cheapest], picks[cheapest]
+            sums, used, picks = sums[cheapest], used[cheapest], picks[cheapest]
     return picks

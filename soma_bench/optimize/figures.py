@@ -20,11 +20,14 @@ from soma_bench.optimize.goals import Step
 from soma_bench.optimize.problem import Problem
 from soma_bench.optimize.residency import READERS, previous
 from soma_bench.optimize.table import Demand, DemandKind, Table
-from soma_bench.routing.constraints import Pipeline, Weighted
+from soma_bench.routing.constraints import Pipeline, Weighted, chains
 from soma_bench.types import AGENTS
 
 Whole = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+ColumnLimit = tuple[Sequence[Whole], int]
+"""For each agent its primaries' figures, and the most that these may sum up to."""
 
 NO_MODEL = -1
 """Stands for a model that takes no memory here: someone else's machine has it."""
@@ -112,6 +115,29 @@ class Figures:
         self._loss = _padded([[QUALITY_UNITS - c.quality for c in group] for group in groups])
         self._price = _padded([[c.cost or 0 for c in group] for group in groups])
         self._unpriced = _padded([[c.cost is None for c in group] for group in groups])
+
+    @property
+    def all_priced(self) -> bool:
+        """Whether all primaries' prices are known."""
+        return not self._unpriced.any()
+
+    def limits(self) -> list[ColumnLimit]:
+        """The limits on sums over the primaries: what is cheaply seen of those that must hold."""
+        counts = [len(self.problem.primaries[agent]) for agent in AGENTS]
+        answer, price = (
+            [column[stage, :count] for stage, count in enumerate(counts)]
+            for column in (self._answer, self._price)
+        )
+        limits: list[ColumnLimit] = []
+        most_cost, most_latency = self.problem.limit("cost"), self.problem.limit("latency")
+        if most_cost is not None:
+            limits.append((price, most_cost))
+        for chain in chains(self.table.pipeline) if most_latency is not None else ():
+            waits = [
+                figures * (agent in chain) for agent, figures in zip(AGENTS, answer, strict=True)
+            ]
+            limits.append((waits, most_latency))
+        return limits
 
     def runs(self, picks: Whole) -> Runs:
         """The ways to run these assignments that hold the limits, fallbacks left out.

@@ -14,20 +14,22 @@ from dataclasses import dataclass
 from itertools import product
 
 from soma_bench.errors import ConfigError
-from soma_bench.optimize.model import Picks
-from soma_bench.optimize.optimizer import Order, all_demands, read_tables
-from soma_bench.optimize.residency import READERS
-from soma_bench.optimize.search import Assignment, Tables, first_model, narrow, steps
-from soma_bench.optimize.solution import Plan, make_plan
-from soma_bench.optimize.table import (
+from soma_bench.optimize.candidates import (
     COST_UNITS,
     LATENCY_UNITS,
     QUALITY_UNITS,
     ROUNDING,
     Candidate,
-    Demand,
-    Table,
 )
+from soma_bench.optimize.goals import steps
+from soma_bench.optimize.model import Picks
+from soma_bench.optimize.optimizer import Order, all_demands, read_tables
+from soma_bench.optimize.problem import Tables, pose
+from soma_bench.optimize.residency import READERS
+from soma_bench.optimize.search import Assignment
+from soma_bench.optimize.solution import Plan, make_plan
+from soma_bench.optimize.solver import narrow
+from soma_bench.optimize.table import Demand, Table
 from soma_bench.routing.constraints import Constraints, Pipeline
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS
@@ -200,7 +202,7 @@ def _undominated(points: Iterable[_Point]) -> list[_Point]:
 def _by_search(tables: Tables, demands: Collection[Demand]) -> list[tuple[_Point, Assignment]]:
     found: list[tuple[_Point, Assignment]] = []
     while tables:
-        models = [first_model(table, demands, prune=True) for table in tables]
+        models = [pose(table, demands).model() for table in tables]
         for model in models:
             for point, _ in found:
                 model.quicker_or_cheaper(point.latency - ROUNDING - 1, point.cost - ROUNDING - 1)

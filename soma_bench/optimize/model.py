@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from soma_bench.optimize.candidates import QUALITY_UNITS, Candidate
 from soma_bench.optimize.programme import Programme, Weights, greatest
 from soma_bench.optimize.residency import READERS, previous
-from soma_bench.optimize.table import QUALITY_UNITS, Candidate, Demand, DemandKind, Table
+from soma_bench.optimize.table import Demand, DemandKind, Table
 from soma_bench.routing.constraints import Weighted, chains
 from soma_bench.types import AGENTS, AgentName
 
@@ -172,12 +173,15 @@ class Model:
         for agent, fallbacks in self.fallbacks.items():
             dear = {variable: c for variable, c in fallbacks.items() if c.cost}
             group = self.primaries[agent]
-            by_rate = {c.failures: c for c in sorted(group.values(), key=lambda c: c.failures)}
+            by_rate = {c.failures: c for c in group.values()}
+            rates = sorted(by_rate)
+            step_of = {rate: step for step, rate in enumerate(rates)}
             lower: Candidate | None = None
-            for rate, example in by_rate.items() if dear else ():
+            for step, rate in enumerate(rates if dear else ()):
                 if not rate:
                     continue
-                standing = [variable for variable, c in group.items() if c.failures >= rate]
+                example = by_rate[rate]
+                standing = [v for v, c in group.items() if step_of[c.failures] >= step]
                 paid = {variable: self._new() for variable in dear}
                 free = [variable for variable in fallbacks if variable not in dear]
                 free += _present(self.without.get(agent))
@@ -217,12 +221,16 @@ class Model:
         role, _ = self._serving(agent, degraded)
         before = [self._serving(o, degraded) for o in previous(self.table.pipeline, agent)]
         weights = {}
+        serving: dict[str, list[int]] = {}
+        for _, group in before:
+            for other, variables in _by_model(group).items():
+                serving.setdefault(other, []).extend(variables)
         for model, away in self._away.get(role, {}).items():
             key = (role, tuple(other for other, _ in before), model)
             if key not in self._loads:
-                loaded = [v for _, group in before for v, c in group.items() if c.model == model]
-                for (other, is_fallback), _ in before:
-                    loaded += _present(self.without.get(other) if is_fallback else None)
+                loaded = list(serving.get(model, ()))
+                for (agent_before, is_fallback), _ in before:
+                    loaded += _present(self.without.get(agent_before) if is_fallback else None)
                 self._loads[key] = self._new()
                 self.programme.implies([away], self._loads[key], unless=loaded)
             weights[self._loads[key]] = self.table.load[model] or 0

@@ -133,9 +133,9 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return float(np.percentile(values, percent))
 
 
-def neighbours(n: int, percent: float) -> tuple[int, int, float]:
-    """Which of n ordered values a percentile lies between, counted from 0, and how far along."""
-    place = (n - 1) * (percent / 100)
+def neighbours(n: int, share: float) -> tuple[int, int, float]:
+    """Which of n ordered values a quantile lies between, counted from 0, and how far along."""
+    place = (n - 1) * share
     lower = int(place)
     return lower, min(lower + 1, n - 1), place - lower
 
@@ -149,7 +149,7 @@ def between(low: float, high: float, share: float) -> float:
 
 def quantile_of_sorted(values: Floats, share: float) -> float:
     """The quantile of values that are in their order."""
-    lower, upper, along = neighbours(len(values), share * 100)
+    lower, upper, along = neighbours(len(values), share)
     return between(float(values[lower]), float(values[upper]), along)
 
 

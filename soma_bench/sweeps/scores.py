@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -83,17 +84,19 @@ def scored_trials(store: Store, run_id: str) -> Iterator[ScoredTrial]:
 
 
 class Cases:
-    """A run's cases by agent and digest, each read once."""
+    """A run's cases, each read once."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._texts = store.cases(run_id)
-        self._read: dict[tuple[AgentName, str], Case] = {}
+        self._read: dict[AgentName, dict[str, Case]] = defaultdict(dict)
 
-    def __getitem__(self, key: tuple[AgentName, str]) -> Case:
-        if key not in self._read:
-            agent, digest = key
-            self._read[key] = read_case(agent, self._texts[digest])
-        return self._read[key]
+    def of(self, agent: AgentName, digests: Sequence[str]) -> list[Case]:
+        """An agent's cases by their digests."""
+        known = self._read[agent]
+        for digest in digests:
+            if digest not in known:
+                known[digest] = read_case(agent, self._texts[digest])
+        return [known[digest] for digest in digests]
 
 
 def _identity(score: ScoreRecord) -> tuple[str, str, int]:

@@ -20,10 +20,12 @@ the true mean lower than such an interval says. Read it with n.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from soma_bench.scoring.statistics.clusters import CaseValues, Floats, on_grid
 
@@ -35,6 +37,8 @@ _FEW = 10
 """Clusters below which the bootstrap is not trusted alone."""
 _EQUAL = 1e-9
 """Differences that are below this are the rounding of equal ones."""
+_KEPT_UP_TO = 1000
+"""Clusters up to which drawn resamples are kept for the next interval: 5 MB."""
 _TIE = 1e-12
 """Means that are this near are equal but for rounding."""
 _MOST_DRAWS = 2_000_000
@@ -213,15 +217,30 @@ def _resampled_means(sums: Floats, counts: Floats) -> Floats:
     Returns:
         Shape (samples, RESAMPLES).
     """
-    rng = np.random.default_rng(_SEED)
     clusters, means = sums.shape[1], []
     equal = counts[:, :1] * clusters if (counts == counts[:, :1]).all() else None
+    for times in _resamples(clusters):
+        drawn = times.T.astype(float)
+        means.append((sums @ drawn) / (counts @ drawn if equal is None else equal))
+    return np.concatenate(means, axis=1)
+
+
+def _resamples(clusters: int) -> Iterable[npt.NDArray[Any]]:
+    """How often each cluster is drawn in each resample, many resamples at a time."""
+    return _kept_resamples(clusters) if clusters <= _KEPT_UP_TO else _draw(clusters)
+
+
+@lru_cache(maxsize=8)
+def _kept_resamples(clusters: int) -> tuple[npt.NDArray[Any], ...]:
+    return tuple(_draw(clusters))
+
+
+def _draw(clusters: int) -> Iterator[npt.NDArray[Any]]:
+    rng = np.random.default_rng(_SEED)
     rows = max(1, _MOST_DRAWS // clusters)
     for start in range(0, RESAMPLES, rows):
         size = (min(rows, RESAMPLES - start), clusters)
         draws = rng.integers(clusters, size=size)
         draws += np.arange(size[0])[:, None] * clusters
         times = np.bincount(draws.ravel(), minlength=size[0] * clusters).reshape(size)
-        drawn = times.T.astype(float)
-        means.append((sums @ drawn) / (counts @ drawn if equal is None else equal))
-    return np.concatenate(means, axis=1)
+        yield times.astype(np.uint8) if times.max() < 256 else times

@@ -88,12 +88,15 @@ class Answers(NamedTuple):
 
     def by_case(self) -> CaseScores:
         """The scores case by case, repeats summed up."""
+        least, most = min(self.scores), max(self.scores)
         places = {digest: place for place, digest in enumerate(dict.fromkeys(self.digests))}
+        if len(places) == len(self.digests):
+            return CaseScores(self.digests, [1] * len(places), self.scores, least, most)
         counts, totals = [0] * len(places), [0.0] * len(places)
         for digest, score in zip(self.digests, self.scores, strict=True):
             counts[places[digest]] += 1
             totals[places[digest]] += score
-        return CaseScores(list(places), counts, totals, min(self.scores), max(self.scores))
+        return CaseScores(list(places), counts, totals, least, most)
 
 
 _SHOWN = sa.Table(
@@ -213,23 +216,24 @@ class ShownTrials:
             .group_by(*_GROUP, c.case_digest)
             .order_by(*_GROUP, first)
         )
-        for group, rows in self._by_group(query):
-            digests, counts, totals, least, most = map(list, zip(*rows, strict=True))
+        for group, columns in self._by_group(query):
+            digests, counts, totals, least, most = columns
             yield group, CaseScores(digests, counts, totals, min(least), max(most))
 
     def answers(self) -> Iterator[tuple[Group, Answers]]:
         """Every group's answers, one group after the other in memory."""
         c = _SHOWN.c
         query = sa.select(*_GROUP, c.case_digest, c.score, c.parts).order_by(*_GROUP, c.position)
-        for group, rows in self._by_group(query):
-            yield group, Answers(*map(list, zip(*rows, strict=True)))
+        for group, columns in self._by_group(query):
+            yield group, Answers(*columns)
 
-    def _by_group(self, query: sa.Select[Any]) -> Iterator[tuple[Group, list[tuple[Any, ...]]]]:
-        """Rows without their group's columns, which come first and which the query is sorted by."""
+    def _by_group(self, query: sa.Select[Any]) -> Iterator[tuple[Group, list[list[Any]]]]:
+        """The columns of each group beside its own, which come first; the query is sorted by them."""
         options = {"yield_per": _ROWS_AT_ONCE}
         rows = self._connection.execute(query, execution_options=options)
         for (agent, target, held_out), found in groupby(rows, key=itemgetter(0, 1, 2)):
-            yield Group(agent, target, bool(held_out)), [tuple(row[3:]) for row in found]
+            columns = [list(column) for column in zip(*found, strict=True)]
+            yield Group(agent, target, bool(held_out)), columns[3:]
 
     def _checked(self, kind: TypeAdapter[Record], value: Any, place: str = "a trial") -> Record:
         try:

@@ -91,10 +91,16 @@ class Cases:
         self._read: dict[AgentName, dict[str, Case]] = defaultdict(dict)
 
     def of(self, agent: AgentName, digests: Sequence[str]) -> list[Case]:
-        """An agent's cases by their digests."""
+        """An agent's cases by their digests.
+
+        Raises:
+            ConfigError: one of them is not there, or is none of the agent's.
+        """
         known = self._read[agent]
         for digest in digests:
             if digest not in known:
+                if digest not in self._texts:
+                    raise ConfigError(f"the store is damaged: it lacks the case {digest}")
                 known[digest] = read_case(agent, self._texts[digest])
         return [known[digest] for digest in digests]
 

@@ -34,6 +34,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
+    "serve": ("soma_bench.cli.serve:serve", "Serve reports by a profile to SOMA's front end."),
 }
 
 _MAX_LINE = 1200

@@ -143,18 +143,17 @@ class Served:
     model: Model
     service: Service
     server: Server
-    loop: asyncio.AbstractEventLoop
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, trust_env=False, timeout=20, **options)
 
     def in_loop(self, call: Callable[[], Any]) -> Any:
-        """Call something where the service runs."""
+        """Call something where the models are asked."""
 
         async def run() -> Any:
             return call()
 
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(run(), self.service.workroom.loop).result(10)
 
     def hold(self, agent: str) -> asyncio.Event:
         """Let an agent's answers wait."""
@@ -188,7 +187,7 @@ def served(
             ) as service:
                 server = Server(service)
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                found.append(Served(url, model, service, server, asyncio.get_running_loop()))
+                found.append(Served(url, model, service, server))
                 ready.set()
                 await server.serve(sockets=[listener])
 

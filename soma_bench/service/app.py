@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -65,6 +66,13 @@ _TEXT: _Responses = {
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 _REQUIRED = {
     "medical_report_init": "final_image",
     "medical_report_stream": "final_image",
@@ -84,6 +92,8 @@ def create_app(service: Service) -> FastAPI:
         # Their pages would be loaded from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # Its own would record paths, and messages of errors that may quote a body.
+        telemetry=_NO_TELEMETRY,
     )
     app.include_router(_routes(service))
     app.include_router(_routes(service), prefix="/api")
@@ -115,6 +125,7 @@ def _routes(service: Service) -> APIRouter:
             first={"type": "session", "sessionId": conversation.id},
             session_id=conversation.id,
             jobs=service.jobs,
+            workroom=service.workroom,
             heartbeat_s=service.settings.heartbeat_s,
         )
 
@@ -185,7 +196,7 @@ def _routes(service: Service) -> APIRouter:
         """Whether a report could be made now: every target is asked whether it is there."""
         targets = [
             TargetHealth(target=str(one.target), reason=one.reason)
-            for one in await service.router.health()
+            for one in await service.workroom.run(service.router.health())
         ]
         return HealthAnswer(
             status="degraded" if any(one.reason for one in targets) else "ok",
@@ -222,7 +233,7 @@ async def _while_connected(
         WorkError: a model failed, or none may be asked.
         ClientDisconnect: nobody waits for the outcome any more.
     """
-    job = service.jobs.start(work, conversation.id)
+    job = service.jobs.start(service.workroom.run(work), conversation.id)
     gone = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((job.task, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
@@ -26,6 +26,7 @@ from soma_bench.service.jobs import Jobs
 from soma_bench.service.metrics import Metrics
 from soma_bench.service.sessions import Conversations
 from soma_bench.service.settings import ServiceSettings
+from soma_bench.service.workroom import Workroom
 from soma_bench.types import AgentName, Image, ProviderName
 
 _SWEEP_S = 30.0
@@ -43,6 +44,8 @@ class Service:
     router: Router
     machines: Machines
     weights: Weights
+    workroom: Workroom
+    """Where the router and its machines are used."""
     jobs: Jobs
     sessions: Conversations
     metrics: Metrics
@@ -90,30 +93,40 @@ async def open_service(
     environment = environment or read_environment()
     effective = under(profile, environment)
     jobs = Jobs()
-    async with ProviderPool(providers or provider_factory(profile, environment)) as pool:
-        router = Router(profile, pool, environment=environment)
-        router.open()
-        service = Service(
-            settings=settings,
-            profile=effective,
-            digest=profile_digest(profile),
-            router=router,
-            machines=Machines(first_machines(router, effective), capacity=settings.local_parallel),
-            weights=stage_weights(effective),
-            jobs=jobs,
-            sessions=Conversations(
-                ttl_s=settings.session_ttl_s, most=settings.max_sessions, busy=jobs.busy
-            ),
-            metrics=Metrics(),
-        )
-        sweeper = asyncio.create_task(_sweep(service.sessions))
+    pool = ProviderPool(providers or provider_factory(profile, environment))
+    router = Router(profile, pool, environment=environment)
+    with Workroom() as workroom:
+        sweeper: asyncio.Task[None] | None = None
         try:
+            await workroom.run(_open(router))
+            service = Service(
+                settings=settings,
+                profile=effective,
+                digest=profile_digest(profile),
+                router=router,
+                machines=Machines(
+                    first_machines(router, effective), capacity=settings.local_parallel
+                ),
+                weights=stage_weights(effective),
+                workroom=workroom,
+                jobs=jobs,
+                sessions=Conversations(
+                    ttl_s=settings.session_ttl_s, most=settings.max_sessions, busy=jobs.busy
+                ),
+                metrics=Metrics(),
+            )
+            sweeper = asyncio.create_task(_sweep(service.sessions))
             yield service
         finally:
-            sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeper
+            if sweeper is not None:
+                sweeper.cancel()
             await jobs.stop(0.0)
+            await workroom.run(pool.__aexit__())
+
+
+async def _open(router: Router) -> None:
+    """Make what the first calls would wait for where it will be used: clients belong to a loop."""
+    router.open()
 
 
 async def _sweep(sessions: Conversations) -> None:

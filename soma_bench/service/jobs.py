@@ -1,4 +1,7 @@
-"""Work on behalf of clients: it ends with its client, with its session, or with the service."""
+"""Work on behalf of clients: it ends with its client, with its session, or with the service.
+
+A job is a task of the clients' loop, which the work itself, in the workroom's, follows.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Job:
 
 
 class Jobs:
-    """All work that is going on; it belongs to one event loop."""
+    """All work that is going on; it belongs to the clients' loop."""
 
     def __init__(self) -> None:
         self._open: set[Job] = set()

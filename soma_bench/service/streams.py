@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from soma_bench.errors import SomaError
 from soma_bench.service.failures import told, write_down
 from soma_bench.service.jobs import Jobs
+from soma_bench.service.workroom import Workroom
 from soma_bench.telemetry import error_type
 
 Event = dict[str, Any]
@@ -35,17 +36,27 @@ class EventStream(StreamingResponse):
         first: an event that is sent before the work begins.
         session_id: whose work it is.
         jobs: where the work is kept.
+        workroom: where it is done.
         heartbeat_s: how often a comment shows that the connection lives.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, work: Work, *, first: Event, session_id: str, jobs: Jobs, heartbeat_s: float
+        self,
+        work: Work,
+        *,
+        first: Event,
+        session_id: str,
+        jobs: Jobs,
+        workroom: Workroom,
+        heartbeat_s: float,
     ) -> None:
         self._work = work
+        self._workroom = workroom
         self._first = first
         self._heartbeat_s = heartbeat_s
+        self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         # Begun here and not with the first byte: a service that is stopping says so by its status.
         self._gate = asyncio.Event()
@@ -64,7 +75,7 @@ class EventStream(StreamingResponse):
         try:
             # The first event is on its way before the work takes the processor.
             await self._gate.wait()
-            await self._work(emit)
+            await self._workroom.run(self._do())
         except asyncio.CancelledError:
             if self._job.reason is None:
                 raise
@@ -79,9 +90,16 @@ class EventStream(StreamingResponse):
             emit({"type": "done"})
             self._events.put_nowait(None)
 
+    async def _do(self) -> None:
+        """The work, in the workroom; its events come to the clients' loop in their order."""
+
+        def emit(event: Event) -> None:
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+        await self._work(emit)
+
     async def _bytes(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        beat = loop.time() + self._heartbeat_s
+        beat = self._loop.time() + self._heartbeat_s
         yield _line(self._first)
         self._gate.set()
         while True:

@@ -86,12 +86,8 @@ class Model:
     async def _answer(self, request: Request) -> Completion:
         agent = agent_of(request)
         self.requests.append(request)
-        try:
-            if agent in self.hold:
-                await self.hold[agent].wait()
-        except asyncio.CancelledError:
-            self.cancelled.append(agent)
-            raise
+        if agent in self.hold:
+            await self.hold[agent].wait()
         if agent in self.scripts:
             answer = self.scripts[agent](request)
             return completion(answer) if isinstance(answer, str) else answer
@@ -101,10 +97,20 @@ class Model:
         return completion(known.write(known.examples[-1][1]))
 
     async def complete(self, request: Request) -> Completion:
-        return await self._answer(request)
+        with self._watched(request):
+            return await self._answer(request)
+
+    @contextmanager
+    def _watched(self, request: Request) -> Iterator[None]:
+        """Note whose work was stopped before its end."""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.append(agent_of(request))
+            raise
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        try:
+        with self._watched(request):
             if agent_of(request).startswith("talk:") and agent_of(request) not in self.scripts:
                 for piece in SAID:
                     yield Chunk(text=piece)
@@ -114,9 +120,6 @@ class Model:
                 whole = await self._answer(request)
                 yield Chunk(text=whole.text)
                 yield Chunk(completion=whole)
-        except GeneratorExit:
-            self.cancelled.append(agent_of(request))
-            raise
 
     async def available(self) -> Availability:
         return Availability(("a",))

@@ -156,6 +156,8 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("soma_bench").setLevel(logging.INFO)
+    # It warns of every write to a client that has left, which is no news.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     with bind(host, port) as listener:
         asyncio.run(run(profile, settings, listener, on_ready=on_ready))
 

@@ -34,7 +34,7 @@ from soma_bench.service.bodies import (
 )
 from soma_bench.service.core import Service
 from soma_bench.service.failures import SESSION_CLOSED, RequestError, told
-from soma_bench.service.intake import read_request
+from soma_bench.service.intake import Intake, read_request
 from soma_bench.service.sessions import Conversation
 from soma_bench.service.streams import EventStream, Work
 
@@ -66,6 +66,8 @@ _TEXT: _Responses = {
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
+_SMALL_CHARACTERS = 64 << 10
+"""A picture of so many characters is decoded in about the time that a change of threads takes."""
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -132,8 +134,7 @@ def _routes(service: Service) -> APIRouter:
     @router.post("/medical_report_init", responses=_errors(400, 413, 415, 422, 500, 503))
     async def medical_report_init(body: ReportBody, request: Request) -> ReportAnswer:
         """A report in one answer."""
-        intake = await asyncio.to_thread(read_request, body)
-        conversation = reports.open_case(service, intake)
+        conversation = reports.open_case(service, await _intake(body))
         work = reports.analyse_whole(service, conversation)
         return await _while_connected(
             service, request, conversation, work, failed="Report generation failed"
@@ -146,8 +147,7 @@ def _routes(service: Service) -> APIRouter:
     )
     async def medical_report_stream(body: ReportBody) -> EventStream:
         """A report, with its progress as server-sent events."""
-        intake = await asyncio.to_thread(read_request, body)
-        conversation = reports.open_case(service, intake)
+        conversation = reports.open_case(service, await _intake(body))
         return stream(partial(reports.analyse_streaming, service, conversation), conversation)
 
     @router.post(
@@ -216,6 +216,13 @@ def _routes(service: Service) -> APIRouter:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     return router
+
+
+async def _intake(body: ReportBody) -> Intake:
+    """The case in a request; a large picture is decoded beside the loop, for it takes long."""
+    if len(body.final_image) <= _SMALL_CHARACTERS:
+        return read_request(body)
+    return await asyncio.to_thread(read_request, body)
 
 
 async def _while_connected(

@@ -22,6 +22,7 @@ from soma_bench.routing.profile import Profile, profile_digest
 from soma_bench.routing.routed import Event as RouterEvent
 from soma_bench.routing.routed import Routed
 from soma_bench.routing.router import Router
+from soma_bench.service import pictures
 from soma_bench.service.jobs import Jobs
 from soma_bench.service.metrics import Metrics
 from soma_bench.service.sessions import Conversations
@@ -98,6 +99,7 @@ async def open_service(
     with Workroom() as workroom:
         sweeper: asyncio.Task[None] | None = None
         try:
+            pictures.prepare()
             await workroom.run(_open(router))
             service = Service(
                 settings=settings,

@@ -40,6 +40,13 @@ def read_picture(text: str) -> Image:
         raise RequestError(str(error)) from error
 
 
+def prepare() -> None:
+    """Load what the first picture would wait for."""
+    from PIL import Image as Pillow
+
+    Pillow.init()
+
+
 def _decoded(text: str) -> bytes:
     found = _DATA_URL.match(text[:200])
     if found is not None:

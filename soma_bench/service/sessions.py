@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from itertools import takewhile
 
 from soma_bench.agents.conversation import Exchange
 from soma_bench.pipeline import AnalysisResult, Session
@@ -96,8 +97,6 @@ class Conversations:
     def forget_expired(self) -> None:
         """Forget what was not used for too long and has no work going on."""
         oldest_s = time.monotonic() - self._ttl_s
-        for known, (_, used_s) in tuple(self._used.items()):
-            if used_s >= oldest_s:
-                return
-            if not self._busy(known):
-                del self._used[known]
+        expired = takewhile(lambda item: item[1][1] < oldest_s, self._used.items())
+        for known in [known for known, _ in expired if not self._busy(known)]:
+            del self._used[known]

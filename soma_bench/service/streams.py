@@ -110,9 +110,13 @@ class EventStream(StreamingResponse):
                 beat += self._heartbeat_s
                 yield _HEARTBEAT
                 continue
-            if event is None:
+            # What has come meanwhile goes along: a burst of tokens is one write.
+            events = [event]
+            while not self._events.empty():
+                events.append(self._events.get_nowait())
+            yield b"".join(_line(event) for event in events if event is not None)
+            if events[-1] is None:
                 return
-            yield _line(event)
 
 
 def _line(event: Event) -> bytes:

@@ -142,7 +142,7 @@ def _routes(service: Service) -> APIRouter:
 
     @router.post(
         "/medical_report_stream",
-        response_class=EventStream,
+        response_class=Response,
         responses={**_EVENTS, **_errors(400, 413, 415, 422, 503)},
     )
     async def medical_report_stream(body: ReportBody) -> EventStream:
@@ -152,7 +152,7 @@ def _routes(service: Service) -> APIRouter:
 
     @router.post(
         "/chat_stream",
-        response_class=EventStream,
+        response_class=Response,
         responses={**_EVENTS, **_errors(400, 413, 415, 422, 503)},
     )
     async def chat_stream(body: ChatBody) -> EventStream:

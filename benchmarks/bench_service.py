@@ -42,56 +42,6 @@ TARGET_S = 0.050
 GROWTH = 1.10
 """Memory at the end over memory after the first third."""
 
-STUB = """
-import asyncio, json, sys
-from servers.openai import OpenAIServer
-from soma_bench.agents import AGENT_BY_NAME, conversation
-import re
-
-PAUSE = float(sys.argv[1])
-MARK = re.compile("mark-[0-9]+-[0-9]+")
-
-class Stub(OpenAIServer):
-    async def answer(self, request, reply):
-        if request.path == "/v1/chat/completions":
-            body = request.json()
-            system = body["messages"][0]["content"]
-            content = body["messages"][-1]["content"]
-            asked = content if isinstance(content, str) else " ".join(p.get("text", "") for p in content)
-            mark = MARK.search(asked)
-            for agent in AGENT_BY_NAME.values():
-                if agent.system == system:
-                    example = agent.examples[0][1]
-                    text = agent.write(example)
-                    if agent.name == "report_writer" and mark:
-                        text = text.replace("## Technique", mark[0] + "\\n\\n## Technique")
-                    break
-            else:
-                text = "The answer for " + (mark[0] if mark else "nobody") + " is in the report."
-            await asyncio.sleep(PAUSE)
-            if body.get("stream"):
-                def chunk(delta, finish=None, **more):
-                    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-                    head = {"id": "c", "object": "chat.completion.chunk", "created": 1}
-                    whole = {**head, "model": body["model"], "choices": [choice], **more}
-                    return ("data: " + json.dumps(whole) + "\\n\\n").encode()
-                pieces = [chunk({"content": word + " "}) for word in text.split(" ")]
-                pieces += [chunk({}, "stop"), chunk({}, None, choices=[], usage=self.usage)]
-                await reply.pieces([*pieces, b"data: [DONE]\\n\\n"], content_type="text/event-stream")
-                return
-            message = {"role": "assistant", "content": text, "refusal": None}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            await reply.json({"id": "c", "object": "chat.completion", "created": 1,
-                              "model": body["model"], "choices": [choice], "usage": self.usage})
-            return
-        await super().answer(request, reply)
-
-with Stub() as server:
-    server.record = False
-    print(server.base_url, flush=True)
-    sys.stdin.read()
-"""
-
 
 @dataclass
 class Seen:
@@ -111,7 +61,7 @@ def main() -> None:
     options.add_argument("--pause", type=float, default=0.2, help="of the stub, before each answer")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        stub = started([sys.executable, "-c", STUB, str(given.pause)], cwd=ROOT / "tests")
+        stub = started([sys.executable, "agent_server.py", str(given.pause)], cwd=ROOT / "tests")
         assert stub.stdout
         path = Path(folder) / "profile.json"
         path.write_text(json.dumps(profile()), encoding="utf-8")

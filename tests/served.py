@@ -19,12 +19,12 @@ from routing_examples import profile_content
 from scripted import completion
 from soma_bench.agents import AGENT_BY_NAME, conversation
 from soma_bench.environment import read_environment
-from soma_bench.providers.base import Availability, Capabilities
+from soma_bench.providers.base import Availability, Capabilities, Provider
 from soma_bench.routing.profile import Profile
 from soma_bench.service.core import Service, open_service
 from soma_bench.service.server import Server, bind
 from soma_bench.service.settings import ServiceSettings
-from soma_bench.types import AGENTS, Chunk, Completion, Request
+from soma_bench.types import AGENTS, Chunk, Completion, ProviderName, Request
 
 SAID = ("The nodule ", "lies in the ", "left lower lobe.")
 """What an agent says in a talk, piece by piece."""
@@ -172,7 +172,11 @@ class Served:
 
 @contextmanager
 def served(
-    model: Model | None = None, chosen: Profile | None = None, **settings: Any
+    model: Model | None = None,
+    chosen: Profile | None = None,
+    *,
+    providers: Callable[[ProviderName], Provider] | None = None,
+    **settings: Any,
 ) -> Iterator[Served]:
     """Run a service on a free port of this machine until the block ends."""
     model = model or Model()
@@ -186,7 +190,7 @@ def served(
                 chosen or profile(),
                 ServiceSettings(**{"grace_s": 0.2, **settings}),
                 environment=read_environment(None),
-                providers=lambda _: model,
+                providers=providers or (lambda _: model),
             ) as service:
                 server = Server(service)
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"

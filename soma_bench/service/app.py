@@ -54,12 +54,11 @@ _ERRORS: Mapping[int, str] = {
     500: "A model failed, or none may be asked",
     503: "The service is stopping, or all sessions are busy",
 }
-_EVENTS: _Responses = {
-    200: {
-        "description": 'Server-sent events: lines `data: {json}`; the last is `{"type": "done"}`',
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
-}
+_REPORT_EVENTS = ("session", "progress", "log", "complete", "error", "done")
+_TALK_EVENTS = (
+    *("session", "intent", "chunk", "status", "progress", "log", "revision_complete"),
+    *("error", "done"),
+)
 _TEXT: _Responses = {
     200: {
         "description": "Figures in Prometheus's text form",
@@ -143,7 +142,7 @@ def _routes(service: Service) -> APIRouter:
     @router.post(
         "/medical_report_stream",
         response_class=Response,
-        responses={**_EVENTS, **_errors(400, 413, 415, 422, 503)},
+        responses={**_events(_REPORT_EVENTS), **_errors(400, 413, 415, 422, 503)},
     )
     async def medical_report_stream(body: ReportBody) -> EventStream:
         """A report, with its progress as server-sent events."""
@@ -153,7 +152,7 @@ def _routes(service: Service) -> APIRouter:
     @router.post(
         "/chat_stream",
         response_class=Response,
-        responses={**_EVENTS, **_errors(400, 413, 415, 422, 503)},
+        responses={**_events(_TALK_EVENTS), **_errors(400, 413, 415, 422, 503)},
     )
     async def chat_stream(body: ChatBody) -> EventStream:
         """An answer to a doctor's message, or what became of it, as server-sent events."""
@@ -279,6 +278,23 @@ async def _left(request: Request) -> None:
     """Return when the client closes the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _events(kinds: tuple[str, ...]) -> _Responses:
+    """A stream whose events are JSON of these types, as OpenAPI sees server-sent events."""
+    event = {
+        "type": "object",
+        "properties": {"type": {"type": "string", "enum": list(kinds)}},
+        "required": ["type"],
+    }
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": event}
+    schema = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    return {
+        200: {
+            "description": "Server-sent events, `session` first and `done` last",
+            "content": {"text/event-stream": {"schema": schema}},
+        }
+    }
 
 
 def _errors(*statuses: int) -> _Responses:

@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -39,6 +40,7 @@ from soma_bench.types import AGENTS
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "gpt-4o"
 TARGET_S = 0.050
+_ARRIVE_S = 3.0
 GROWTH = 1.10
 """Memory at the end over memory after the first third."""
 
@@ -154,6 +156,8 @@ async def load(url: str, service: subprocess.Popen[str], given: argparse.Namespa
 async def client(http: httpx.AsyncClient, number: int, seen: Seen, stopping: asyncio.Event) -> None:
     """Reports and a question about each, one after the other, until the service stops."""
     turn = 0
+    # Clients are not one another's echo: they come within the first seconds, not at one moment.
+    await asyncio.sleep(random.uniform(0, _ARRIVE_S))
     while not stopping.is_set():
         turn += 1
         mark = f"mark-{number}-{turn}"

@@ -445,6 +445,10 @@ def test_a_session_that_is_not_used_expires_and_one_too_many_pushes_out_the_olde
         new_session(service)
         assert client.get(f"/session/{second}").status_code == 404
         assert client.get(f"/session/{first}").status_code == 200
+    with served(model(), max_picture_bytes=1) as service, service.client() as client:
+        first, second = new_session(service), new_session(service)
+        assert client.get(f"/session/{first}").status_code == 404
+        assert client.get(f"/session/{second}").status_code == 200
 
 
 def test_when_all_sessions_are_at_work_another_is_told_to_come_back():

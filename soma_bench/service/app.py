@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.telemetry import TelemetryConfig
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -221,7 +222,7 @@ async def _intake(body: ReportBody) -> Intake:
     """The case in a request; a large picture is decoded beside the loop, for it takes long."""
     if len(body.final_image) <= _SMALL_CHARACTERS:
         return read_request(body)
-    return await asyncio.to_thread(read_request, body)
+    return await run_in_threadpool(read_request, body)
 
 
 async def _while_connected(

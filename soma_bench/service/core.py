@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from soma_bench.environment import Environment, read_environment
 from soma_bench.pipeline import Machines
@@ -99,7 +100,8 @@ async def open_service(
     with Workroom() as workroom:
         sweeper: asyncio.Task[None] | None = None
         try:
-            pictures.prepare()
+            # Starts the first thread as well, and what starlette starts threads with.
+            await run_in_threadpool(pictures.prepare)
             await workroom.run(_open(router))
             service = Service(
                 settings=settings,
@@ -113,7 +115,10 @@ async def open_service(
                 workroom=workroom,
                 jobs=jobs,
                 sessions=Conversations(
-                    ttl_s=settings.session_ttl_s, most=settings.max_sessions, busy=jobs.busy
+                    ttl_s=settings.session_ttl_s,
+                    most=settings.max_sessions,
+                    most_bytes=settings.max_picture_bytes,
+                    busy=jobs.busy,
                 ),
                 metrics=Metrics(),
             )

@@ -37,6 +37,11 @@ class Conversation:
         return None if self.session is None else self.session.result
 
     @property
+    def picture_bytes(self) -> int:
+        """What its picture takes in memory."""
+        return 0 if self.picture is None else len(self.picture.data)
+
+    @property
     def state(self) -> str:
         """The case's state; ``created`` where there is no case yet."""
         return "created" if self.session is None else self.session.state
@@ -48,12 +53,16 @@ class Conversations:
     Args:
         ttl_s: a session that is not used for so long is forgotten.
         most: above it, the one that was not used for longest is forgotten.
+        most_bytes: likewise for the pictures of all sessions together.
         busy: whether a session has work going on, and must stay.
     """
 
-    def __init__(self, *, ttl_s: float, most: int, busy: Callable[[str], bool]) -> None:
+    def __init__(
+        self, *, ttl_s: float, most: int, most_bytes: int, busy: Callable[[str], bool]
+    ) -> None:
         self._ttl_s = ttl_s
         self._most = most
+        self._most_bytes = most_bytes
         self._busy = busy
         self._used: OrderedDict[str, tuple[Conversation, float]] = OrderedDict()
         """By id, the one that was used last at the end; with the time of its last use."""
@@ -68,16 +77,21 @@ class Conversations:
             RequestError: all sessions are busy.
         """
         self.forget_expired()
-        if len(self._used) >= self._most:
+        while self._used and not self._has_room(conversation):
             idle = next((known for known in self._used if not self._busy(known)), None)
             if idle is None:
                 raise RequestError(
-                    f"The service has {self._most} sessions at work; please try again in a moment",
+                    f"The service has {len(self)} sessions at work; please try again in a moment",
                     status=503,
                 )
             del self._used[idle]
         self._used[conversation.id] = (conversation, time.monotonic())
         return conversation
+
+    def _has_room(self, conversation: Conversation) -> bool:
+        held = sum(known.picture_bytes for known, _ in self._used.values())
+        enough = held + conversation.picture_bytes <= self._most_bytes
+        return enough and len(self._used) < self._most
 
     def find(self, session_id: str | None) -> Conversation | None:
         """The session of that id, which counts as used now; None where there is none."""

@@ -28,6 +28,8 @@ class ServiceSettings:
     """A session that is not used for so long is forgotten."""
     max_sessions: int = 256
     """Above it, the session that was not used for longest is forgotten."""
+    max_picture_bytes: int = 256 << 20
+    """Likewise for the pictures of all sessions together."""
     heartbeat_s: float = 30.0
     grace_s: float = 10.0
     """How long open requests may go on when the service is to stop."""

@@ -60,15 +60,30 @@ class EventStream(StreamingResponse):
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         # Begun here and not with the first byte: a service that is stopping says so by its status.
         self._gate = asyncio.Event()
+        self._left = False
         self._job = jobs.start(self._run(), session_id)
         super().__init__(self._bytes(), headers=_HEADERS)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer; when it ends, also because the client has left, the work does."""
+        watch = asyncio.create_task(self._watch(receive))
+        status, headers = self.status_code, self.raw_headers
         try:
-            await super().__call__(scope, receive, send)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            async for piece in self._bytes():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if not self._left:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            watch.cancel()
             self._job.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        """Stop the work when the client leaves."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._job.cancel()
 
     async def _run(self) -> None:
         emit = self._events.put_nowait
@@ -120,4 +135,4 @@ class EventStream(StreamingResponse):
 
 
 def _line(event: Event) -> bytes:
-    return b"data: %b\n\n" % json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"data: %b\n\n" % json.dumps(event, separators=(",", ":")).encode()

@@ -40,6 +40,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
     "replay": ("soma_bench.cli.replay:replay", "Try a profile on recorded calls."),
+    "serve": ("soma_bench.cli.serve:serve", "Serve reports by a profile to SOMA's front end."),
 }
 
 _MAX_LINE = 1200

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from soma_bench.agents import AGENT_BY_NAME
+from soma_bench.agents import agent_for
 from soma_bench.environment import Environment, read_environment
 from soma_bench.errors import (
     AnswerError,
@@ -22,7 +22,7 @@ from soma_bench.errors import (
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import load_prices
 from soma_bench.routing.breaker import Breaker
-from soma_bench.routing.calls import Calls
+from soma_bench.routing.calls import Calls, Question
 from soma_bench.routing.candidates import Plan
 from soma_bench.routing.complexity import Complexity
 from soma_bench.routing.context import CallContext
@@ -34,7 +34,16 @@ from soma_bench.routing.routed import Event, Restarted, Routed
 from soma_bench.routing.tally import HealthSummary, Tally, TargetSummary
 from soma_bench.routing.walk import Pace, Turn, Walk, outcome_of
 from soma_bench.telemetry import ModelCall, count_fallback, model_call_span
-from soma_bench.types import AGENTS, AgentName, Completion, Limits, Options, Request, Target
+from soma_bench.types import (
+    AGENTS,
+    AgentName,
+    Completion,
+    Image,
+    Limits,
+    Options,
+    Request,
+    Target,
+)
 
 if TYPE_CHECKING:
     from soma_bench.routing.live import LiveRouter
@@ -126,14 +135,15 @@ class Router:
             PrivacyError: the privacy level forbids every target, or the one that the environment
                 asks for.
         """
-        request, walk = self._begin(agent, inputs, context)
+        question, walk = self._begin(agent, inputs, context)
         while (turn := await walk.next()) is not None:
             try:
                 with model_call_span(turn.target, agent) as call:
+                    request = await self._calls.worded(question, turn, walk.decision.task.privacy)
                     completion = await self._calls.complete(
                         request, turn, walk.decision.task.privacy, context
                     )
-                    routed = self._read(request, completion, turn, walk, context, call)
+                    routed = self._read(inputs, request, completion, turn, walk, context, call)
             except _FAILURES as error:
                 await self._failed(walk, turn, error)
             except BaseException:
@@ -159,13 +169,14 @@ class Router:
             NoAnswerError: no target gave a usable answer.
             PrivacyError: the privacy level forbids it.
         """
-        request, walk = self._begin(agent, inputs, context)
+        question, walk = self._begin(agent, inputs, context)
         while (turn := await walk.next()) is not None:
             try:
                 if walk.failure is not None:
                     yield Restarted(turn.target, walk.failure)
                 with model_call_span(turn.target, agent) as call:
                     completion: Completion | None = None
+                    request = await self._calls.worded(question, turn, walk.decision.task.privacy)
                     pieces = self._calls.chunks(request, turn, walk.decision.task.privacy, context)
                     async with aclosing(pieces) as chunks:
                         async for chunk in chunks:
@@ -173,7 +184,7 @@ class Router:
                                 yield chunk.text
                             completion = chunk.completion
                     assert completion is not None, "a stream's last chunk carries its completion"
-                    routed = self._read(request, completion, turn, walk, context, call)
+                    routed = self._read(inputs, request, completion, turn, walk, context, call)
             except _FAILURES as error:
                 await self._failed(walk, turn, error)
             except BaseException:
@@ -210,7 +221,8 @@ class Router:
         if inputs is None:
             task = Task(agent=agent, privacy=privacy, complexity=level, need=context.need)
         else:
-            task = self._planner.task(agent, privacy, inputs, _request(agent, inputs), context)
+            request = _question(agent, inputs, context).words
+            task = self._planner.task(agent, privacy, inputs, request, context)
         return self._planner.decide(task, plan, (*plan.candidates, *plan.others))
 
     def stays(
@@ -300,13 +312,13 @@ class Router:
 
     def _begin(
         self, agent: AgentName, inputs: BaseModel, context: CallContext
-    ) -> tuple[Request, Walk]:
+    ) -> tuple[Question, Walk]:
         planner = self._planner
         level = planner.level(agent, context)
         plan = planner.plan(agent, level)
         self._calls.open(plan)
-        request = _request(agent, inputs)
-        task = planner.task(agent, level, inputs, request, context)
+        question = _question(agent, inputs, context)
+        task = planner.task(agent, level, inputs, question.words, context)
         pace = Pace(
             threshold_s=planner.profile.latency_threshold_ms / 1000,
             deadline=context.deadline,
@@ -315,10 +327,11 @@ class Router:
             load_s=self._load_s,
             p95_s=plan.p95_s,
         )
-        return request, Walk(planner.decide(task, plan, plan.candidates), planner.breaker, pace)
+        return question, Walk(planner.decide(task, plan, plan.candidates), planner.breaker, pace)
 
     def _read(
         self,
+        inputs: BaseModel,
         request: Request,
         completion: Completion,
         turn: Turn,
@@ -346,7 +359,7 @@ class Router:
                 f"{task.agent}: {target} refuses to answer by its safety policy; change what is"
                 " asked: another model is not asked in its place"
             )
-        output = AGENT_BY_NAME[task.agent].read(completion)
+        output = agent_for(task.agent, inputs).read(completion)
         passed_over = tuple(f"{attempt.target}: {attempt.message}" for attempt in walk.attempts)
         walk.answered(turn)
         self._tally.answered(target)
@@ -361,6 +374,7 @@ class Router:
             privacy=task.privacy,
             cost_usd=cost,
             fallback_used=target != walk.decision.ranked[0],
+            saw_images=any(message.images for message in request.messages),
         )
 
     async def _failed(self, walk: Walk, turn: Turn, error: SomaError) -> None:
@@ -376,6 +390,11 @@ class Router:
             count_fallback(walk.decision.task.agent, turn.target, walk.failure)
 
 
-def _request(agent: AgentName, inputs: BaseModel) -> Request:
+def _question(agent: AgentName, inputs: BaseModel, context: CallContext) -> Question:
     """The agent's request, not aimed at a target yet."""
-    return AGENT_BY_NAME[agent].request(inputs, model="", thinking=None, options=Options())
+
+    def request(images: tuple[Image, ...]) -> Request:
+        asked = agent_for(agent, inputs)
+        return asked.request(inputs, model="", thinking=None, options=Options(), images=images)
+
+    return Question(words=request(()), shown=request(context.images) if context.images else None)

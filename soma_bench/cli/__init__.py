@@ -34,6 +34,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
+    "notebook": ("soma_bench.cli.notebook:notebook", "Execute a notebook with checked parameters."),
 }
 
 _MAX_LINE = 1200
@@ -111,6 +112,9 @@ def _treat_sigterm_as_interrupt() -> list[int]:
 
     def interrupt(number: int, _: FrameType | None) -> None:
         received.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # So a shell starts what it puts into the background.
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)

@@ -36,7 +36,7 @@ def notebook_html(notebook: nbformat.NotebookNode, title: str) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    exporter = HTMLExporter(
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         raw_template=_TEMPLATE,
         embed_images=True,
         config=Config({"NbConvertBase": {"display_data_priority": _SHOWN_FORMS}}),

@@ -6,6 +6,7 @@ sweep's own folder.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -140,6 +141,15 @@ class Sweep(Strict):
     def deidentifies(self) -> bool:
         """Whether requests to a cloud carry placeholders."""
         return self.privacy == "deidentified"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedSweep:
+    """A sweep that was declared somewhere else than in a file."""
+
+    sweep: Sweep
+    folder: Path
+    """Folder that the sweep's own paths start from."""
 
 
 def load_sweep(path: Path) -> Sweep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,11 +11,12 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 from soma_bench.agents.base import Strict
 from soma_bench.errors import ConfigError
 from soma_bench.files import first_problem
+from soma_bench.gate import Margins
 from soma_bench.notebooks.injected import refuse_unknown_names
 from soma_bench.notebooks.places import found_from_here, store_from_here
 from soma_bench.routing.constraints import Constraints, Percentile, Pipeline
 from soma_bench.sweeps.spec import PlacedSweep, sweep_from
-from soma_bench.types import AgentName, PrivacyLevel, Target
+from soma_bench.types import AGENTS, AgentName, PrivacyLevel, Target
 
 _GIB = 1 << 30
 
@@ -170,3 +171,54 @@ class HardwareSettings(_Settings):
     @classmethod
     def _is_a_target(cls, value: str) -> Target:
         return Target.parse(value)
+
+
+class QuickstartSettings(_Settings):
+    """A first look."""
+
+    sweep_file: Place
+    store: Location
+
+
+class RunSettings(_Settings):
+    """Which run to look at, and nothing else."""
+
+    run: Name
+    store: Location
+
+
+class LatencySettings(_Settings):
+    """Which run to look at, and how many whole analyses to time beside it."""
+
+    run: Name
+    store: Location
+    suite: Place
+    """Pipeline cases."""
+    analyses: Annotated[int, Field(ge=0, le=10_000)]
+    """In each order of the stages; 0 calls no model."""
+
+
+class GateSettings(_Settings):
+    """Which run is held against which profile."""
+
+    run: Name
+    store: Location
+    baseline: Place
+    agents: Annotated[list[AgentName], Field(max_length=len(AGENTS))]
+    """None named is all of them."""
+    quality_margin: Annotated[float, Field(ge=0, le=1)]
+    latency_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    cost_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    level: Annotated[float, Field(gt=0, le=0.5)]
+
+    @property
+    def margins(self) -> Margins:
+        """What may be lost: quality absolute, latency and cost as shares."""
+        return Margins(
+            quality=self.quality_margin, latency=self.latency_margin, cost=self.cost_margin
+        )
+
+    @property
+    def compared(self) -> Sequence[AgentName]:
+        """The agents that are compared."""
+        return self.agents or AGENTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import nbformat
@@ -41,7 +42,9 @@ def notebook_html(notebook: nbformat.NotebookNode, title: str) -> str:
         embed_images=True,
         config=Config({"NbConvertBase": {"display_data_priority": _SHOWN_FORMS}}),
     )
+    shown = copy.deepcopy(notebook)
+    shown.metadata.pop("widgets", None)
     exporter.log = logging.getLogger(f"{__name__}.nbconvert")
     exporter.log.setLevel(logging.ERROR)
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    page, _ = exporter.from_notebook_node(shown, {"metadata": {"name": title}})
     return str(page)

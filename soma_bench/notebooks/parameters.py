@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args
+from typing import Any, Literal, Union, get_args, get_origin
 
 import nbformat
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -73,7 +73,7 @@ class Parameter:
         if self.type is str:
             return text
         value = parse_yaml(text, f"parameter {self.name}")
-        if value is not None and str in get_args(self.type):
+        if value is not None and get_origin(self.type) is Union and str in get_args(self.type):
             return text
         return self.checked(value)
 
@@ -149,6 +149,16 @@ def check_parameters(
     for name in given:
         _known(declared, name, place)
     return {name: declared[name].checked(value) for name, value in given.items()}
+
+
+def set_parameters(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> None:
+    """Put a cell behind the parameters that sets them, as papermill writes it."""
+    from papermill.translators import PythonTranslator
+
+    cell = nbformat.v4.new_code_cell(PythonTranslator.codify(values))
+    cell.metadata["tags"] = ["injected-parameters"]
+    place = next(n for n, one in enumerate(notebook.cells) if TAG in one.metadata.get("tags", ()))
+    notebook.cells.insert(place + 1, cell)
 
 
 def _known(declared: Mapping[str, Parameter], name: str, place: str) -> None:

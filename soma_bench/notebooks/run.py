@@ -21,7 +21,11 @@ from soma_bench.errors import ConfigError
 from soma_bench.files import read_text, write_atomically
 from soma_bench.notebooks.html import notebook_html
 from soma_bench.notebooks.kernel import running_kernel, stopped_by_signals
-from soma_bench.notebooks.parameters import TAG, check_parameters, declared_parameters
+from soma_bench.notebooks.parameters import (
+    check_parameters,
+    declared_parameters,
+    set_parameters,
+)
 from soma_bench.notebooks.verdict import NotPassedError
 from soma_bench.sweeps.store import StoreMissingError
 
@@ -97,7 +101,7 @@ def run_notebook(
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder to run in")
     if values:
-        _set_values(notebook, values)
+        set_parameters(notebook, values)
     _without_outputs(notebook)
     files.begin(notebook)
     started = time.monotonic()
@@ -168,16 +172,6 @@ def _status(error: CellExecutionError, *, is_last: bool) -> Status:
 def _one_line(error: CellExecutionError) -> str:
     lines = _COLOUR.sub("", error.evalue).splitlines()
     return f"{error.ename}: {lines[0] if lines else ''}"
-
-
-def _set_values(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> None:
-    """Put a cell behind the parameters that sets them, as papermill writes it."""
-    from papermill.translators import PythonTranslator
-
-    cell = nbformat.v4.new_code_cell(PythonTranslator.codify(values))
-    cell.metadata["tags"] = ["injected-parameters"]
-    place = next(n for n, one in enumerate(notebook.cells) if TAG in one.metadata.get("tags", ()))
-    notebook.cells.insert(place + 1, cell)
 
 
 def _without_outputs(notebook: nbformat.NotebookNode) -> None:

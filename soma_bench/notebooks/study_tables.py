@@ -9,7 +9,7 @@ from soma_bench.budgets import Step
 from soma_bench.doctor import Report
 from soma_bench.latency import CallTime
 from soma_bench.notebooks.orders import OrderTime
-from soma_bench.notebooks.tables import styled_table
+from soma_bench.notebooks.tables import MARK, styled_table
 from soma_bench.plots.labels import AGENT_TITLES, thinking_name
 from soma_bench.quantizations import Quantized
 
@@ -38,7 +38,7 @@ def call_table(rows: Sequence[CallTime]) -> Styler:
     shown = [
         {
             "agent": AGENT_TITLES[row.agent],
-            "target": row.target + (" *" if row.synthetic else ""),
+            "target": row.target + (MARK if row.synthetic else ""),
             "n": row.n,
             "quiet": row.clean,
             "queue (s)": row.queue_s,
@@ -98,7 +98,7 @@ def quantization_table(rows: Iterable[Quantized]) -> Styler:
     shown = [
         {
             "agent": AGENT_TITLES[one.row.agent],
-            "target": one.row.target + (" *" if one.row.synthetic else ""),
+            "target": one.row.target + (MARK if one.row.synthetic else ""),
             "bits per weight": one.bits,
             "weights (MiB)": None if one.weights_bytes is None else one.weights_bytes / _MIB,
             "cases": one.row.cases,

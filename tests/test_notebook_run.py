@@ -276,7 +276,7 @@ def test_a_stopped_run_leaves_no_process_and_no_finished_notebook(tmp_path, numb
     assert len(started_children(marker)) == 2
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (128 + number, "stopped\n")
+    assert (process.returncode, err.strip()) == (128 + number, "stopped")
     assert not started_children(marker)
     assert not any(kernel.is_running() for kernel in kernels)
     assert not (tmp_path / "out.ipynb").exists()

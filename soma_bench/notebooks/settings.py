@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 
 from soma_bench.agents.base import Strict
 from soma_bench.errors import ConfigError
@@ -15,14 +15,15 @@ from soma_bench.gate import Margins
 from soma_bench.notebooks.injected import refuse_unknown_names
 from soma_bench.notebooks.places import found_from_here, store_from_here
 from soma_bench.routing.constraints import Constraints, Percentile, Pipeline
+from soma_bench.settings import store_location
 from soma_bench.sweeps.spec import PlacedSweep, sweep_from
 from soma_bench.types import AGENTS, AgentName, PrivacyLevel, Target
 
 _GIB = 1 << 30
 
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
-Location = Annotated[Name, AfterValidator(store_from_here)]
-"""Path of an SQLite file, or a database URL."""
+Location = Annotated[Name, BeforeValidator(store_location), AfterValidator(store_from_here)]
+"""Path of an SQLite file, or a database URL; None is the one that the environment names."""
 Place = Annotated[Path, Field(strict=False), AfterValidator(found_from_here)]
 """A file or a folder."""
 

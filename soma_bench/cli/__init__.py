@@ -41,6 +41,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
     "replay": ("soma_bench.cli.replay:replay", "Try a profile on recorded calls."),
     "serve": ("soma_bench.cli.serve:serve", "Serve reports by a profile to SOMA's front end."),
+    "notebook": ("soma_bench.cli.notebook:notebook", "Execute a notebook with checked parameters."),
 }
 
 _MAX_LINE = 1200
@@ -118,6 +119,9 @@ def _treat_sigterm_as_interrupt() -> list[int]:
 
     def interrupt(number: int, _: FrameType | None) -> None:
         received.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # So a shell starts what it puts into the background.
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)

@@ -222,24 +222,29 @@ class RunningFigures:
                     unscored.append(row["key"])
             self._score_answers(unscored)
 
-    def estimate(self, budget_s: float = float("inf")) -> None:
+    def estimate(self, budget_s: float = float("inf")) -> bool:
         """Bring running estimates up to date, for about so long: an interval is worth milliseconds.
 
-        Those that were never made come first. At least one is made where one is due.
+        Those that were never made come first, and at least one is made where one is due.
+
+        Returns:
+            Whether all are up to date.
         """
         began = time.monotonic()
-        scored = self._scored_counts()
+        scored = self._sums(np.isfinite(self._score).astype(float))
         due = [
             index
             for index, count in enumerate(scored)
             if count and self._estimates.get(index, (0,))[0] != count
         ]
-        for index in sorted(due, key=lambda index: index in self._estimates):
+        due.sort(key=self._estimates.__contains__)
+        for made, index in enumerate(due):
+            if made and time.monotonic() - began > budget_s:
+                return False
             values, clusters = self._values(index)
             interval = mean_interval(values, clusters=clusters)
             self._estimates[index] = (int(scored[index]), len(values), interval)
-            if time.monotonic() - began > budget_s:
-                break
+        return True
 
     def snapshot(self) -> RunFigures:
         """The figures as they are now."""
@@ -316,9 +321,6 @@ class RunningFigures:
         for case, score in zip(self._case[here], self._score[here], strict=True):
             by_case.setdefault(int(case), []).append(float(score))
         return list(by_case.values()), [self._clusters[case] for case in by_case]
-
-    def _scored_counts(self) -> np.ndarray:
-        return self._sums(np.isfinite(self._score).astype(float))
 
     def _sums(self, column: np.ndarray) -> np.ndarray:
         """Sums by group over the trials that have ended; what is not a number counts nothing."""

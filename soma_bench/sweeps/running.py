@@ -215,12 +215,9 @@ class RunningFigures:
         """
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
-            unscored = []
-            for row in figures_of(self._store, self._run.id, some):
-                self._put(row)
-                if row["outcome"] == UNSCORED:
-                    unscored.append(row["key"])
-            self._score_answers(unscored)
+            rows = list(figures_of(self._store, self._run.id, some))
+            self._put(rows)
+            self._score_answers([row["key"] for row in rows if row["outcome"] == UNSCORED])
 
     def estimate(self, budget_s: float = float("inf")) -> bool:
         """Bring running estimates up to date, for about so long: an interval is worth milliseconds.
@@ -287,22 +284,22 @@ class RunningFigures:
             )
         return RunFigures(run_id=self._run.id, targets=tuple(targets))
 
-    def _put(self, row: Mapping[str, Any]) -> None:
-        at = row["position"]
-        group = self._group_index.get((row["agent"], row["target"]))
-        case = self._case_index.get(row["case_digest"])
-        if group is None or case is None:
+    def _put(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        at = [row["position"] for row in rows]
+        try:
+            self._group[at] = [self._group_index[row["agent"], row["target"]] for row in rows]
+            self._case[at] = [self._case_index[row["case_digest"]] for row in rows]
+        except KeyError as error:
             raise ConfigError(
-                f"{self._store.location}: is damaged: run {self._run.id} does not declare trial"
-                f" {row['key']}"
-            )
-        self._group[at], self._case[at] = group, case
-        self._outcome[at] = _OUTCOME[row["outcome"]]
-        self._score[at] = np.nan if row["score"] is None else row["score"]
-        self._seconds[at] = np.nan if row["total_s"] is None else row["total_s"]
-        if row["cost_usd"] is not None and row["cost_basis"] in _BASES:
-            self._cost[at] = row["cost_usd"]
-            self._basis[at] = _BASES.index(row["cost_basis"])
+                f"{self._store.location}: is damaged: run {self._run.id} holds trials of"
+                f" {error.args[0]}, which it does not declare"
+            ) from error
+        self._outcome[at] = [_OUTCOME[row["outcome"]] for row in rows]
+        # numpy writes what nobody said, None, as not a number.
+        self._score[at] = [row["score"] for row in rows]
+        self._seconds[at] = [row["total_s"] for row in rows]
+        self._cost[at] = [row["cost_usd"] for row in rows]
+        self._basis[at] = [_basis(row) for row in rows]
 
     def _score_answers(self, keys: Sequence[str]) -> None:
         scores: list[ScoreRecord] = []
@@ -361,6 +358,12 @@ def expected_seconds(
         if part.seconds is not None:
             expected[group] = part.seconds / len(trials)
     return expected
+
+
+def _basis(row: Mapping[str, Any]) -> int:
+    """Index of what the price was made by; -1 for a price that nobody knows."""
+    known = row["cost_usd"] is not None and row["cost_basis"] in _BASES
+    return _BASES.index(row["cost_basis"]) if known else -1
 
 
 def _failures(counts: Iterable[int]) -> dict[str, int]:

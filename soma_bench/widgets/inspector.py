@@ -117,7 +117,7 @@ class TrialInspector:
             ConfigError: it is no filter; what was shown stays.
         """
         try:
-            chosen = TypeAdapter(TrialFilter).validate_python(wanted)
+            chosen = TypeAdapter(TrialFilter).validate_python(wanted, extra="forbid")
         except ValidationError as error:
             raise ConfigError(f"filter of trials: {first_problem(error)}") from error
         self._page = self._read(chosen, order, 0)

@@ -16,10 +16,7 @@ from soma_bench.errors import ConfigError, ProviderFailure
 from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.sweeps.scores import FailureKind
 from soma_bench.sweeps.store import Store
-from soma_bench.sweeps.store import _cases as CASES  # noqa: N812
-from soma_bench.sweeps.store import _run_trials as RUN_TRIALS  # noqa: N812
-from soma_bench.sweeps.store import _scores as SCORES  # noqa: N812
-from soma_bench.sweeps.store import _trials as TRIALS  # noqa: N812
+from soma_bench.sweeps.store.tables import CASES, RUN_TRIALS, SCORES, TRIALS
 from soma_bench.types import AgentName
 
 ANSWERED, UNSCORED, OTHER_FAILURE = "answered", "unscored", "backend"

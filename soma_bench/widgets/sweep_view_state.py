@@ -36,6 +36,9 @@ _STAGES: Mapping[Stage, str] = {
     "left": "No longer watching; the run itself goes on where it runs",
 }
 
+_LEAST_USD = 0.0001
+"""Below this nobody reads the digits."""
+
 RUNNING_NOTE = (
     "Running estimates: mean of the primary score over the cases that are through, with its 95 %"
     " interval. Looking at them while a sweep runs is not a test: who stops at what he sees chooses"
@@ -108,11 +111,11 @@ def spend_text(spend: Spend) -> str:
 
 def duration_text(seconds: float) -> str:
     """A time for people, in seconds, minutes or hours."""
+    if seconds < 0.01:
+        return "under 0.01 s"
     if seconds < 100:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"{seconds:.{0 if seconds >= 10 else 2}f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _row(row: TargetFigures) -> dict[str, Any]:
@@ -135,12 +138,14 @@ def _row(row: TargetFigures) -> dict[str, Any]:
         ),
         "failures_text": ", ".join(f"{name} {n:,}" for name, n in row.failures.items()) or "none",
         "mean_text": "" if row.mean_s is None else duration_text(row.mean_s),
-        "left_text": "unknown" if row.seconds_left is None else _left(row.seconds_left),
+        "left_text": _left(row.seconds_left),
         "spend_text": spend_text(row.spend) if row.answered else "",
     }
 
 
-def _left(seconds: float) -> str:
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
     return "none" if seconds == 0 else duration_text(seconds)
 
 
@@ -158,5 +163,7 @@ def _time_left(figures: RunFigures) -> str:
 
 def _dollars(value: float) -> str:
     """A price with its first digits."""
+    if value < _LEAST_USD:
+        return f"under ${_LEAST_USD:.4f}"
     decimals = 2 if value >= 1 else 1 - math.floor(math.log10(value))
     return f"${value:,.{decimals}f}"

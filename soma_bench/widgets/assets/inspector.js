@@ -179,7 +179,9 @@ function render({ model, el }) {
         labelled("Case contains", controls.case),
         labelled("Score from (0 to 1)", controls.score_low),
         labelled("Score to (0 to 1)", controls.score_high),
-        labelled("Answer, thinking or error contains", controls.text),
+        Object.assign(labelled("Answer, thinking or error contains", controls.text), {
+          className: "wide",
+        }),
         labelled("Order", order),
         clear,
       ),

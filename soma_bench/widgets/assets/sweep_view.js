@@ -4,7 +4,7 @@ const COLUMNS = [
   ["agent", "Agent", "11%"],
   ["target", "Target", "20%"],
   ["ended", "Trials ended", "11%", "number"],
-  ["estimate", "Quality so far (95 % interval)", "19%"],
+  ["estimate", "Quality so far, 0 to 1 (95 % interval)", "19%"],
   ["failures", "Failures by class", "13%"],
   ["mean", "Mean time", "7%", "number"],
   ["left", "Time left", "7%", "number"],
@@ -93,7 +93,7 @@ function drawRow(parts, row) {
 
 function render({ model, el }) {
   const title = element("h3");
-  const stage = element("span", { role: "status" });
+  const stage = element("p", { role: "status" });
   const error = element("p", { className: "alarm", role: "alert" });
   const bar = element("progress");
   bar.setAttribute("aria-label", "trials ended of the whole sweep");
@@ -153,7 +153,8 @@ function render({ model, el }) {
       "section",
       { className: "soma-panel soma-sweep" },
       title,
-      element("div", { className: "bar" }, bar, pause, stop, stage),
+      stage,
+      element("div", { className: "bar" }, bar, pause, stop),
       error,
       facts,
       scroll,

@@ -62,7 +62,11 @@ def second(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
     found = runner_up(evidence, solution, pipeline=demands.pipeline)
     if found is None:
         return {"text": "There is no other assignment under these limits."}
-    return {"text": f"Runner-up, quality {found.plan.quality:.3f} of 5: {found.message}."}
+    return {
+        "text": f"Runner-up, quality {found.plan.quality:.3f} of 5: {found.message}.",
+        "differences": [(item.agent, item.ours, item.theirs) for item in found.differences],
+        "told_apart": found.told_apart,
+    }
 
 
 def front(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from soma_bench.optimize import Plan
 from soma_bench.plots.labels import AGENT_TITLES
 from soma_bench.routing.evidence import Evidence
 from soma_bench.scoring.statistics import cases_needed
+from soma_bench.separation import SMALL_DIFFERENCE
 from soma_bench.types import AgentName
 
 
@@ -21,8 +22,8 @@ class Doubt:
     rivals: tuple[str, ...]
     """Targets that the data do not tell from the choice, in the order of the comparison."""
     more_cases: int | None
-    """About how many more cases would tell the first of them from the choice; None where no
-    number is known, as where their means are equal."""
+    """About how many more cases would show differences of `SMALL_DIFFERENCE`; None where the run
+    cannot say, as of one that was raced."""
 
 
 def doubts(comparison: Comparison, plan: Plan, playing: Sequence[Evidence]) -> tuple[Doubt, ...]:
@@ -34,39 +35,55 @@ def doubts(comparison: Comparison, plan: Plan, playing: Sequence[Evidence]) -> t
     """
     found = []
     for choice in plan.choices:
-        others = [
-            row
+        rivals = tuple(
+            row.target
             for row in playing
-            if row.agent == choice.agent and row.target != choice.primary.target
-        ]
-        rivals = [row for row in others if _is_rival(comparison, choice.primary, row)]
+            if row.agent == choice.agent
+            and row.target != choice.primary.target
+            and _is_rival(comparison, choice.primary, row)
+        )
+        design = comparison.designs.get(choice.agent)
+        more = None if design is None else max(0, design.cases_for_small - design.cases)
         if rivals:
-            counts = [_more_cases(comparison, choice.primary, row) for row in rivals]
-            found.append(
-                Doubt(
-                    agent=choice.agent,
-                    rivals=tuple(row.target for row in rivals),
-                    more_cases=min((count for count in counts if count), default=None),
-                )
-            )
+            found.append(Doubt(agent=choice.agent, rivals=rivals, more_cases=more))
     return tuple(found)
 
 
 def doubts_text(found: Sequence[Doubt]) -> str:
-    """The same as sentences."""
+    """The same in a sentence or two."""
     if not found:
         return "The data tell every choice from all other targets that may play."
-    named = [f"{AGENT_TITLES[doubt.agent]} from {_count(doubt)}" for doubt in found]
-    return f"The data cannot tell {'; '.join(named)}."
+    named = [f"{AGENT_TITLES[doubt.agent]} from {_others(doubt)}" for doubt in found]
+    more = [f"{AGENT_TITLES[d.agent]} {d.more_cases:,}" for d in found if d.more_cases]
+    text = f"The data cannot tell {', '.join(named)}."
+    if not more:
+        return text
+    return (
+        f"{text} To show differences of {SMALL_DIFFERENCE:g} takes about so many more cases:"
+        f" {', '.join(more)}."
+    )
 
 
-def _count(doubt: Doubt) -> str:
-    others = "1 other" if len(doubt.rivals) == 1 else f"{len(doubt.rivals)} others"
-    if doubt.more_cases is None:
-        return others
-    cases = "1 more case" if doubt.more_cases == 1 else f"{doubt.more_cases:,} more cases"
-    first = "it" if len(doubt.rivals) == 1 else "the first of them"
-    return f"{others} (about {cases} would tell {first} apart)"
+def _others(doubt: Doubt) -> str:
+    return "1 other" if len(doubt.rivals) == 1 else f"{len(doubt.rivals)} others"
+
+
+def more_cases_text(
+    comparison: Comparison, differences: Sequence[tuple[AgentName, str, str]]
+) -> str:
+    """How many more cases would tell pairs of targets apart; empty where nothing is known.
+
+    Args:
+        comparison: the run.
+        differences: agent and two of its targets.
+    """
+    rows = {(row.agent, row.target): row for row in comparison.evidence}
+    told = []
+    for agent, ours, theirs in differences:
+        more = _more_cases(comparison, rows[agent, ours], rows[agent, theirs])
+        if more:
+            told.append(f"{AGENT_TITLES[agent]} {more:,}")
+    return f"About so many more cases would: {', '.join(told)}." if told else ""
 
 
 def _is_rival(comparison: Comparison, ours: Evidence, theirs: Evidence) -> bool:

@@ -29,6 +29,7 @@ from soma_bench.widgets.tuner.answer import Answer, answer, answer_as_json
 from soma_bench.widgets.tuner.background import NewestFirst, SideProcess
 from soma_bench.widgets.tuner.beside import PARTS
 from soma_bench.widgets.tuner.demands import Demands
+from soma_bench.widgets.tuner.doubt import more_cases_text
 from soma_bench.widgets.tuner.export import Exported, export
 from soma_bench.widgets.tuner.measure import SWEEP_FOLDERS, Measured, Measuring
 from soma_bench.widgets.tuner.sheet import Sheet
@@ -377,6 +378,10 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
         with self._parts_changed:
             if self._latest is None or revision != self._latest.demands.revision:
                 return
+            if content.get("differences") and not content["told_apart"]:
+                comparison = self._current_sheet.comparison
+                more = more_cases_text(comparison, content["differences"])
+                content = {**content, "text": f"{content['text']} {more}".rstrip()}
             earlier = self._beside["parts"] if self._beside.get("revision") == revision else {}
             self._beside = {"revision": revision, "parts": {**earlier, name: dict(content)}}
             self._parts_changed.notify_all()

@@ -16,6 +16,7 @@ from soma_bench.optimize import (
     shadow_prices,
     what_binds,
 )
+from soma_bench.plots.labels import AGENT_TITLES, name_targets
 from soma_bench.routing.evidence import Evidence
 from soma_bench.widgets.tuner.demands import Demands
 from soma_bench.widgets.tuner.sheet import sum_interval
@@ -62,8 +63,14 @@ def second(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
     found = runner_up(evidence, solution, pipeline=demands.pipeline)
     if found is None:
         return {"text": "There is no other assignment under these limits."}
+    names = name_targets(row.target for row in evidence).targets
+    where = ", ".join(
+        f"{AGENT_TITLES[item.agent]} on {names[item.theirs]}" for item in found.differences
+    )
+    can = "can" if found.told_apart else "cannot"
     return {
-        "text": f"Runner-up, quality {found.plan.quality:.3f} of 5: {found.message}.",
+        "text": f"Runner-up: quality {found.plan.quality:.3f} of 5, with {where};"
+        f" the data {can} tell it from the choice.",
         "differences": [(item.agent, item.ours, item.theirs) for item in found.differences],
         "told_apart": found.told_apart,
     }

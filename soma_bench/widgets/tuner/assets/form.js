@@ -22,9 +22,9 @@ const TOLERANCES = [
 ];
 
 // A slider with its exact number; `optional` adds the box that says whether there is a limit.
-function figure({ label, unit, min = 0, max, step, optional = false, change }) {
+function figure({ label, of = "", note = "", unit, min = 0, max, step, optional = false, change }) {
   const id = newId();
-  const name = unit ? `${label} in ${unit}` : label;
+  const name = `${label}${of && ` of ${of}`} in ${unit}`;
   const slider = html("input", { type: "range", min, max, step, "aria-label": name });
   const number = html("input", { type: "number", id, min, step: "any", "aria-label": `${name}, exact` });
   const box = optional ? html("input", { type: "checkbox", "aria-label": `Set a limit: ${label}` }) : null;
@@ -47,7 +47,7 @@ function figure({ label, unit, min = 0, max, step, optional = false, change }) {
     enable();
     report(Number(number.value));
   });
-  const caption = html("label", { class: "st-name", for: id }, label);
+  const caption = html("label", { class: "st-name", for: id }, label, html("span", { class: "st-quiet" }, note && ` ${note}`));
   const head = box ? html("span", { class: "st-head" }, box, caption) : caption;
   return {
     node: html("div", { class: "st-figure" }, head, slider, number, html("span", { class: "st-unit" }, unit)),
@@ -63,22 +63,22 @@ function figure({ label, unit, min = 0, max, step, optional = false, change }) {
   };
 }
 
-function choice({ label, options, change }) {
+function choice({ label, of = "", wide = false, options, change }) {
   const id = newId();
   const select = html(
     "select",
-    { id, onchange: () => change(select.value) },
+    { id, "aria-label": of ? `${label} of ${of}` : null, onchange: () => change(select.value) },
     ...options.map(([value, text]) => html("option", { value }, text)),
   );
   return {
-    node: html("div", { class: "st-choice" }, html("label", { class: "st-name", for: id }, label), select),
+    node: html("div", { class: wide ? "st-choice st-wide" : "st-choice" }, html("label", { class: "st-name", for: id }, label), select),
     select,
     show: (value) => (select.value = value),
   };
 }
 
-function tick({ label, change }) {
-  const box = html("input", { type: "checkbox", onchange: () => change(box.checked) });
+function tick({ label, name = null, change }) {
+  const box = html("input", { type: "checkbox", "aria-label": name, onchange: () => change(box.checked) });
   return {
     node: html("label", { class: "st-tick" }, box, ` ${label}`),
     show: (value) => (box.checked = value),
@@ -131,6 +131,8 @@ function agentForm(agent, edit) {
     });
   const floor = figure({
     label: "Quality floor",
+    of: agent.title,
+    note: agent.metric,
     unit: "0 to 1",
     max: 1,
     step: 0.01,
@@ -138,6 +140,7 @@ function agentForm(agent, edit) {
   });
   const privacy = choice({
     label: "Privacy",
+    of: agent.title,
     options: [
       ["local_only", "local only"],
       ["deidentified", "de-identified"],
@@ -147,6 +150,7 @@ function agentForm(agent, edit) {
   });
   const fallback = tick({
     label: "needs a fallback",
+    name: `${agent.title} needs a fallback`,
     change: (value) =>
       edit(({ constraints }) => {
         constraints.require_fallback = { ...needs(constraints), [agent.name]: value };
@@ -159,7 +163,7 @@ function agentForm(agent, edit) {
     node: html(
       "fieldset",
       { class: "st-agent" },
-      html("legend", {}, agent.title, html("span", { class: "st-quiet" }, ` ${agent.metric}`)),
+      html("legend", {}, agent.title),
       floor.node,
       html("div", { class: "st-pair" }, privacy.node, fallback.node),
       playing.node,
@@ -185,6 +189,7 @@ function objectiveForm(edit) {
   const set = (objective) => edit((demands) => (demands.objective = objective));
   const goal = choice({
     label: "What is best",
+    wide: true,
     options: ORDERS,
     change: (value) => {
       if (value === "weights") set({ quality: 1, latency_per_s: 0.01, cost_per_usd_per_1000: 0.01 });
@@ -228,16 +233,17 @@ function wholeForm(sheet, edit) {
   const percentile = choice({
     label: "Latency that counts",
     options: [
-      ["p95", "p95 of each stage"],
-      ["p50", "p50 of each stage"],
+      ["p95", "p95"],
+      ["p50", "p50"],
     ],
     change: set("latency"),
   });
   const order = choice({
-    label: "Radiologist and Pathologist",
+    label: "Radiologist and Pathologist run",
+    wide: true,
     options: [
-      ["sequential", "sequential"],
-      ["parallel", "parallel"],
+      ["sequential", "one after the other (sequential)"],
+      ["parallel", "side by side (parallel)"],
       ["either", "whichever is better"],
     ],
     change: (value) => edit((demands) => (demands.pipeline = value)),
@@ -305,7 +311,7 @@ function moreForm(sheet, edit) {
     change: set("fallback_apart"),
   });
   const degraded = figure({
-    label: "Latency limit on a fallback",
+    label: "With a stage on its fallback, at most",
     unit: "s",
     min: sheet.ranges.latency_s.step,
     ...sheet.ranges.latency_s,

@@ -2,10 +2,11 @@
 
 const LINE = 22;
 
-// An SVG as wide as its place, drawn again when that changes.
-function canvas(title, height, draw) {
+// An SVG as wide as its place, drawn again when that changes; above it what its marks mean.
+function canvas(title, marks, height, draw) {
   const picture = svg("svg", { role: "img", "aria-label": title, height, width: "100%" });
-  const node = html("figure", { class: "st-picture" }, html("figcaption", {}, title), picture);
+  const legend = html("div", { class: "st-legend" }, ...marks.map(legendEntry));
+  const node = html("figure", { class: "st-picture" }, html("figcaption", {}, title), legend, picture);
   let width = 0;
   const redraw = () => {
     if (width) picture.replaceChildren(...draw(width, height, picture));
@@ -19,6 +20,9 @@ function canvas(title, height, draw) {
   }).observe(node);
   return { node, redraw, describe: (text) => picture.setAttribute("aria-label", `${title}: ${text}`) };
 }
+
+const legendEntry = ([path, name, text]) =>
+  html("span", {}, svg("svg", { viewBox: "-7 -7 14 14", width: 14, height: 14 }, svg("path", { d: path, class: name })), text);
 
 const words = (x, y, text, attributes = {}) => svg("text", { x, y, ...attributes }, text);
 const stroke = (x1, y1, x2, y2, name) => svg("line", { x1, y1, x2, y2, class: name });
@@ -52,17 +56,22 @@ const range = (values, least = 0) => {
 // Quality against latency of whole assignments: the front, and the choice with its interval.
 function frontPicture() {
   let state = { points: [], fresh: false, answer: null, percentile: "p95" };
-  const picture = canvas("Pareto front of whole assignments", 300, (width, height) => {
+  const marks = [
+    [outline("diamond", 0, 0, 5), "st-chosen", "chosen, with its 95 % interval"],
+    [outline("circle", 0, 0, 3.2), "st-on-edge", "best quality for its latency"],
+    [outline("circle", 0, 0, 2), "st-inside", "cheaper there"],
+  ];
+  const picture = canvas("Pareto front of whole assignments", marks, 280, (width, height) => {
     const { points, fresh, answer, percentile } = state;
     const chosen = answer?.state === "chosen" ? answer : null;
     const latency = chosen && (percentile === "p50" ? chosen.latency_p50_s : chosen.latency_p95_s);
-    const box = { left: 52, right: width - 10, top: 24, bottom: height - 40 };
+    const box = { left: 52, right: width - 10, top: 8, bottom: height - 40 };
     const all = [
       ...points.map((point) => ({ x: point.latency_s, low: point.low, high: point.high })),
       ...(chosen ? [{ x: latency, low: chosen.quality_low, high: chosen.quality_high }] : []),
     ];
     if (!all.length) return [words(width / 2, height / 2, "nothing to draw", { "text-anchor": "middle", class: "st-quiet" })];
-    const [left, right] = range(all.map(({ x }) => x), 0.05);
+    const [left, right] = range(all.map(({ x }) => x), all[0].x * 0.1 + 0.01);
     const x = scale(Math.max(0, left), right, box.left, box.right);
     const y = scale(...range(all.flatMap(({ low, high }) => [low, high]), 0.02), box.bottom, box.top);
     const edge = points.filter((point) => point.edge);
@@ -88,11 +97,6 @@ function frontPicture() {
             svg("path", { d: outline("diamond", x.place(latency), y.place(chosen.quality), 6), class: "st-chosen" }),
           ]
         : []),
-      ...legend(box.left, 12, width, [
-        [outline("diamond", 0, 0, 5), "st-chosen", "chosen"],
-        [outline("circle", 0, 0, 3.2), "st-on-edge", "best for its latency"],
-        [outline("circle", 0, 0, 2), "st-inside", "cheaper there"],
-      ]),
     ];
   });
   return {
@@ -107,19 +111,6 @@ function frontPicture() {
   };
 }
 
-// Entries side by side: a mark, then its word.
-function legend(left, y, width, entries) {
-  let x = left;
-  const made = [];
-  for (const [path, name, text] of entries) {
-    const needed = 16 + text.length * 6.1;
-    if (x + needed > width) break;
-    made.push(svg("g", { transform: `translate(${x + 6} ${y - 3})` }, svg("path", { d: path, class: name })), words(x + 15, y, text));
-    x += needed + 8;
-  }
-  return made;
-}
-
 // Every target of every agent; a move rings the chosen ones.
 function targetsPicture(sheet) {
   let state = { answer: null, percentile: "p95", excluded: {} };
@@ -129,15 +120,11 @@ function targetsPicture(sheet) {
   const latencyOf = (target) => (state.percentile === "p50" ? target.p50_s : target.p95_s);
   const places = []; // by agent: where a target lies, for the marks on top
   const drawPoints = (width, height) => {
-    const gap = 34;
-    const across = (width - 14) / sheet.agents.length;
-    const made = legend(gap, 12, width, [
-      ...providers.map((name) => [outline(PROVIDERS[name].shape, 0, 0, 3.4), `st-point st-${name}`, PROVIDERS[name].name]),
-      [outline("circle", 0, 0, 5.5), "st-ring", "primary, 95 % interval"],
-      [outline("circle", 0, 0, 5.5), "st-ring st-fallback", "fallback"],
-    ]);
+    const [first, gap] = [18, 30]; // the title of the quality axis, and each panel's own ticks
+    const across = (width - first) / sheet.agents.length;
+    const made = [];
     sheet.agents.forEach((agent, index) => {
-      const box = { left: index * across + gap, right: (index + 1) * across - 4, top: 42, bottom: height - 36 };
+      const box = { left: first + index * across + gap, right: first + (index + 1) * across - 6, top: 24, bottom: height - 36 };
       const most = Math.max(...agent.targets.map(latencyOf), 0.01);
       const x = scale(0, most * 1.05, box.left, box.right);
       const y = scale(0, 1, box.bottom, box.top);
@@ -181,7 +168,12 @@ function targetsPicture(sheet) {
     });
     return marks.replaceChildren(...made);
   };
-  const picture = canvas("Targets of each agent", 216, (width, height) => {
+  const named = [
+    ...providers.map((name) => [outline(PROVIDERS[name].shape, 0, 0, 4), `st-point st-${name}`, PROVIDERS[name].name]),
+    [outline("circle", 0, 0, 5.5), "st-ring", "primary, with its 95 % interval"],
+    [outline("circle", 0, 0, 5.5), "st-ring st-fallback", "fallback"],
+  ];
+  const picture = canvas("Targets of each agent", named, 200, (width, height) => {
     const points = drawPoints(width, height);
     drawMarks();
     return [...points, marks];
@@ -199,12 +191,22 @@ function targetsPicture(sheet) {
 
 // The stages of one analysis on a clock.
 function clockPicture(sheet) {
-  let state = { answer: null, limit: null, percentile: "p95" };
-  const height = 44 + (sheet.agents.length + 1) * LINE;
-  const picture = canvas("One analysis on a clock", height, (width) => {
-    const { answer, limit, percentile } = state;
+  let state = { answer: null, limit: null };
+  const height = 44 + sheet.agents.length * LINE;
+  const square = outline("square", 0, 0, 5.5);
+  const marks = [
+    [square, "st-critical", "waited for (p50)"],
+    [square, "st-beside", "beside it"],
+    [square, "st-load", "loading"],
+    ["M-6,0L6,0M6,-4L6,4", "st-late", "to p95"],
+    ["M0,-6L0,6", "st-total", "total p50"],
+    ["M0,-6L0,6", "st-total st-total-late", "total p95"],
+    ["M0,-6L0,6", "st-limit", "limit"],
+  ];
+  const picture = canvas("One analysis on a clock", marks, height, (width) => {
+    const { answer, limit } = state;
     if (answer?.state !== "chosen") return [];
-    const box = { left: 88, right: width - 58, top: 22, bottom: height - 38 };
+    const box = { left: 88, right: width - 58, top: 4, bottom: height - 38 };
     const longest = Math.max(...answer.stages.map((stage) => stage.late_end_s), answer.latency_p95_s, 0.01);
     const shown = known(limit) && limit <= 2 * longest ? Math.max(limit, longest) : longest;
     const x = scale(0, shown * 1.02, box.left, box.right);
@@ -223,20 +225,12 @@ function clockPicture(sheet) {
     });
     const line = (at, name) => stroke(x.place(at), box.top, x.place(at), box.bottom, name);
     const axis = axes(x, { ticks: [] }, box, { x: "time from the start of the analysis (s)" });
-    const square = outline("square", 0, 0, 5);
     return [
       ...axis,
       ...bars,
       line(answer.latency_p50_s, "st-total"),
       line(answer.latency_p95_s, "st-total st-total-late"),
       known(limit) && limit <= shown ? line(limit, "st-limit") : null,
-      ...legend(box.left, 12, width, [
-        [square, "st-critical", "waited for (p50)"],
-        [square, "st-beside", "beside"],
-        [square, "st-load", "loading"],
-        ["M-5,0L5,0M5,-4L5,4", "st-late", "to p95"],
-        ["M0,-5L0,5", "st-limit", `limit on ${percentile}`],
-      ]),
     ].filter(Boolean);
   });
   return {
@@ -253,29 +247,25 @@ function clockPicture(sheet) {
 // What is in memory at once, against the limit or the machine's working set.
 function memoryPicture(sheet) {
   let state = { answer: null, limit: null };
-  const height = 92;
-  const picture = canvas("Memory", height, (width) => {
+  const list = html("ol", { class: "st-models", "aria-label": "Models in memory" });
+  const picture = canvas("Memory", [], 74, (width, height) => {
     const { answer, limit } = state;
     if (answer?.state !== "chosen") return [];
-    const { resident, swapped, swapped_bytes: turn, peak_bytes: peak } = answer.memory;
+    const { parts, peak } = memoryParts(answer);
     if (!known(peak)) return [words(6, 34, "not measured for every model in use", { class: "st-quiet" })];
     const against = limit ?? sheet.working_set_bytes;
-    const box = { left: 6, right: width - 14, top: 22, bottom: 52 };
+    const box = { left: 6, right: width - 14, top: 14, bottom: height - 34 };
     const x = scale(0, (Math.max(peak, against ?? 0, GIB / 64) * 1.04) / GIB, box.left, box.right);
-    const parts = resident.map((model) => ({ name: model.model, bytes: model.bytes ?? 0, kind: "st-model" }));
-    if (turn > 0) parts.push({ name: `loaded in turn: ${swapped.join(", ")}`, bytes: turn, kind: "st-load" });
     let start = 0;
     const bars = parts.map((part, index) => {
       const from = x.place(start / GIB);
       start += part.bytes;
       const room = x.place(start / GIB) - from;
-      const short = part.name.split(":").slice(1).join(":") || part.name;
-      const fits = room > short.length * 6.4 + 8;
       return svg(
         "g",
         {},
-        svg("rect", { x: from, y: 24, width: Math.max(1, room - 1), height: 22, class: `${part.kind} st-model-${index % 2}` }),
-        fits ? words(from + 5, 39, short, { class: "st-on-bar" }) : svg("g"),
+        svg("rect", { x: from, y: 18, width: Math.max(1, room - 1), height: 20, class: `${part.kind} st-model-${index % 2}` }),
+        room > 14 ? words(from + room / 2, 32, index + 1, { class: "st-on-bar", "text-anchor": "middle" }) : svg("g"),
         svg("title", {}, `${part.name}: ${asGib(part.bytes)}`),
       );
     });
@@ -283,16 +273,27 @@ function memoryPicture(sheet) {
     return [
       ...axes(x, { ticks: [] }, box, { x: "memory in use at once (GiB)" }),
       ...bars,
-      known(against) ? stroke(x.place(against / GIB), 18, x.place(against / GIB), 52, "st-limit") : null,
-      words(6, 12, known(against) ? `${asGib(peak)} of ${asGib(against)} (${said})` : asGib(peak)),
+      known(against) ? stroke(x.place(against / GIB), 13, x.place(against / GIB), 42, "st-limit") : null,
+      words(6, 10, known(against) ? `${asGib(peak)} of ${asGib(against)} (${said})` : asGib(peak)),
     ].filter(Boolean);
   });
+  picture.node.append(list);
   return {
     node: picture.node,
     show(next) {
       state = { ...state, ...next };
       picture.redraw();
-      if (state.answer?.state === "chosen") picture.describe(asGib(state.answer.memory.peak_bytes));
+      const chosen = state.answer?.state === "chosen";
+      const { parts, peak } = chosen ? memoryParts(state.answer) : { parts: [] };
+      list.replaceChildren(...parts.map((part) => html("li", {}, `${part.name} ${asGib(part.bytes)}`)));
+      if (chosen) picture.describe(asGib(peak));
     },
   };
+}
+
+function memoryParts({ memory }) {
+  const parts = memory.resident.map((model) => ({ name: model.model, bytes: model.bytes ?? 0, kind: "st-model" }));
+  if (memory.swapped_bytes > 0)
+    parts.push({ name: `in turn: ${memory.swapped.join(", ")}`, bytes: memory.swapped_bytes, kind: "st-load" });
+  return { parts, peak: memory.peak_bytes };
 }

@@ -3,26 +3,39 @@
 const ROLES = ["primary", "fallback"];
 
 function routingTable(sheet) {
-  const columns = ["Agent", "Target", "Quality [95 % interval]", "p50", "p95", "$ / 1000 calls"];
-  const cells = sheet.agents.map(() => ROLES.map(() => columns.slice(1).map(() => html("td"))));
-  const reasons = sheet.agents.map(() => html("td", { colspan: columns.length - 1, class: "st-why" }));
+  const columns = ["Agent", "Target", "Quality [95 % interval]", "p50, p95", "$ / 1000 calls"];
+  // A cell holds one or two texts: beside each other where there is room, else below.
+  const cell = (count) => html("td", {}, ...Array.from({ length: count }, () => html("span")));
+  const cells = sheet.agents.map(() => ROLES.map(() => [cell(1), cell(2), cell(2), cell(1)]));
+  const reasons = sheet.agents.map(() => html("div", { class: "st-why" }));
+  const head = (title, role) => html("th", { scope: "row" }, role === "primary" ? title : role);
   const bodies = sheet.agents.map((agent, index) =>
     html(
       "tbody",
       {},
       ...ROLES.map((role, place) =>
-        html("tr", { class: `st-${role}` }, html("th", { scope: "row" }, place ? "fallback" : agent.title), ...cells[index][place]),
+        html("tr", { class: `st-${role}` }, head(agent.title, role), ...cells[index][place]),
       ),
-      html("tr", {}, html("th", { scope: "row", class: "st-quiet" }, "why"), reasons[index]),
+      html(
+        "tr",
+        { class: "st-reason" },
+        head("", "why"),
+        html("td", { colspan: columns.length - 1 }, reasons[index]),
+      ),
     ),
   );
   const write = (row, target, none) => {
     const texts = target
-      ? [target.label + (target.synthetic ? " *" : ""), asInterval(target), asSeconds(target.p50_s), asSeconds(target.p95_s), asUsd(target.usd_per_1000)]
-      : [none, "", "", "", ""];
-    row.forEach((cell, column) => {
-      if (cell.textContent !== texts[column]) cell.textContent = texts[column];
-    });
+      ? [
+          [target.label + (target.synthetic ? " *" : "")],
+          [asQuality(target.quality), `[${asQuality(target.low)}, ${asQuality(target.high)}]`],
+          [asSeconds(target.p50_s), asSeconds(target.p95_s)],
+          [asUsd(target.usd_per_1000)],
+        ]
+      : [[none], ["", ""], ["", ""], [""]];
+    row.forEach((cell, column) =>
+      [...cell.children].forEach((span, place) => (span.textContent = texts[column][place])),
+    );
     row[0].title = target?.target ?? "";
   };
   return {
@@ -37,10 +50,11 @@ function routingTable(sheet) {
       const chosen = answer.state === "chosen";
       sheet.agents.forEach((agent, index) => {
         const choice = chosen ? answer.choices[index] : null;
+        const fallback = choice && known(choice.fallback) ? agent.targets[choice.fallback] : null;
         write(cells[index][0], choice && agent.targets[choice.primary], "–");
-        write(cells[index][1], choice && known(choice.fallback) ? agent.targets[choice.fallback] : null, chosen ? "none" : "–");
-        reasons[index].textContent = choice ? choice.why : "";
-        reasons[index].title = choice ? choice.why : "";
+        write(cells[index][1], fallback, chosen ? "none" : "–");
+        reasons[index].textContent = choice?.why ?? "";
+        reasons[index].title = choice?.why ?? "";
       });
     },
   };
@@ -68,7 +82,7 @@ function verdict(answer) {
   return `Chosen: ${figures.join(", ")}.${room}${synthetic}`;
 }
 
-function buildResults(sheet) {
+function buildResults(sheet, actions) {
   const said = html("p", { class: "st-verdict", role: "status", "aria-live": "polite" });
   const table = routingTable(sheet);
   const beside = html("ul", { class: "st-beside-list", "aria-label": "What to know beside the choice" });
@@ -100,6 +114,7 @@ function buildResults(sheet) {
       said,
       table.node,
       beside,
+      actions,
       html("div", { class: "st-pictures" }, front.node, html("div", {}, time.node, memory.node)),
       targets.node,
     ),
@@ -112,7 +127,7 @@ function buildResults(sheet) {
       const percentile = constraints.latency;
       front.show({ answer, percentile, fresh: parts.revision === next.revision });
       targets.show({ answer, percentile, excluded });
-      time.show({ answer, percentile, limit: constraints.max_latency_s });
+      time.show({ answer, limit: constraints.max_latency_s });
       memory.show({ answer, limit: constraints.max_memory_bytes });
       showBeside();
     },

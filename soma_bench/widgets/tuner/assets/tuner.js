@@ -66,7 +66,7 @@ function buildHead(model, sheet, edit, send) {
       }),
   });
   run.show(sheet.run);
-  const state = html("span", { class: "st-state", role: "status" });
+  const state = html("span", { class: "st-state" });
   return {
     node: html(
       "div",
@@ -137,19 +137,20 @@ function render({ model, el }) {
 
   const build = () => {
     const sheet = model.get("_sheet");
+    const actions = buildActions(sheet, send);
     parts = {
       run: sheet.run,
       head: buildHead(model, sheet, edit, send),
       form: buildForm(sheet, edit),
-      results: buildResults(sheet),
-      actions: buildActions(sheet, send),
+      results: buildResults(sheet, actions.node),
+      actions,
     };
     el.replaceChildren(
       html(
         "section",
         { class: "st-frame", "aria-label": "Routing tuner" },
         parts.head.node,
-        html("div", { class: "st-columns" }, parts.form.node, html("div", { class: "st-right" }, parts.results.node, parts.actions.node)),
+        html("div", { class: "st-columns" }, parts.form.node, parts.results.node),
       ),
     );
     parts.form.show(demands);

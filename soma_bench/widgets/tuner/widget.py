@@ -327,6 +327,25 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
         self._side.close()
         super().close()
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget, and for pages without a kernel the choice in words."""
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        return {**data, "text/html": self._in_words()}, metadata
+
+    def _in_words(self) -> str:
+        newest = self._newest() if self._answer.get("state") != "error" else None
+        if newest is None or isinstance(newest.result, SomaError):
+            said = str(self._answer.get("message"))
+        elif isinstance(newest.result, Infeasible):
+            said = newest.result.message
+        else:
+            said = "; ".join(
+                f"{choice.agent} on {choice.primary.target}"
+                for choice in newest.result.plan.choices
+            )
+        where = f"The tuner of run {self.run} moves in JupyterLab and Voila. Its choice here:"
+        return f"<p>{escape(where)} {escape(said)}.</p>"
+
     # Between the threads.
 
     def set_state(self, sync_data: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ FRESH ?=
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench lab clean install lock picture
+.PHONY: demo test lint bench lab tuner clean install lock picture
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -64,6 +64,12 @@ bench: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+# The tuner without notebooks: for this machine alone, and for who has the address with its token.
+tuner: $(READY)
+	@echo "open the address that is printed below; Ctrl-C stops it"
+	@JUPYTER_PATH=notebooks $(BIN)/voila notebooks/tuner.ipynb --template=soma --no-browser \
+		--Voila.ip=127.0.0.1 --Voila.auto_token=True
 
 # The README's picture, from a finished demo.
 picture: $(READY)

@@ -96,7 +96,7 @@ def against_best(
             difference=paired.difference,
             p=paired.p,
             p_holm=p_holm,
-            more_cases=0 if p_holm <= _ALPHA else _more_cases(paired, len(pairs)),
+            more_cases=0 if p_holm <= _ALPHA else more_cases(paired, len(pairs)),
         )
         for (agent, target, paired), p_holm in zip(pairs, adjusted, strict=True)
     ]
@@ -125,7 +125,16 @@ def _by_case(trials: Sequence[ScoredTrial]) -> dict[str, float]:
     return {case: fmean(repeats) for case, repeats in values.items()}
 
 
-def _more_cases(paired: Paired, comparisons: int) -> int | None:
+def more_cases(paired: Paired, comparisons: int) -> int | None:
+    """About how many more cases would show a difference such as the one that was not told apart.
+
+    Args:
+        paired: the comparison.
+        comparisons: how many share the 5 % of error.
+
+    Returns:
+        None where there is no difference to be shown.
+    """
     difference = abs(paired.difference.mean)
     if difference < 1e-9 or not paired.sd:
         return None

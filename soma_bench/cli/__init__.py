@@ -25,6 +25,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
     "confirm": ("soma_bench.cli.confirm:confirm", "Measure whole analyses on a profile's targets."),
     "gate": ("soma_bench.cli.gate:gate", "Hold a run against a profile: exit code 1 when worse."),
+    "report": ("soma_bench.cli.report:report", "Write a run's report as one HTML file."),
     "profile": (
         "soma_bench.cli.profile:profile",
         "Validate, show, compare, lint and sign profiles.",

@@ -269,7 +269,7 @@ function memoryPicture(sheet) {
         svg("title", {}, `${part.name}: ${asGib(part.bytes)}`),
       );
     });
-    const said = known(limit) ? "limit" : "working set of the measured machine";
+    const said = known(limit) ? "limit" : "75 % of the measured machine's memory";
     return [
       ...axes(x, { ticks: [] }, box, { x: "memory in use at once (GiB)" }),
       ...bars,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from soma_bench.optimize import Plan
 from soma_bench.optimize.residency import READERS, previous
@@ -81,12 +82,14 @@ def clock(
     return tuple(stages)
 
 
+@lru_cache(maxsize=4096)
 def model_of(target: str) -> str:
     """``provider:model``: what is loaded for a target."""
     parsed = Target.parse(target)
     return f"{parsed.provider}:{parsed.model}"
 
 
+@lru_cache(maxsize=4096)
 def is_local(target: str) -> bool:
     """Whether a target runs on one's own machine, as the optimiser sees it."""
     parsed = Target.parse(target)

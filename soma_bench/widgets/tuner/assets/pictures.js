@@ -53,60 +53,79 @@ const range = (values, least = 0) => {
   return [low - pad, high + pad];
 };
 
-// Quality against latency of whole assignments: the front, and the choice with its interval.
+// Quality against latency of whole assignments: the front is drawn when it comes, a move changes
+// the choice on it, and the axes only where that would lie outside.
 function frontPicture() {
   let state = { points: [], fresh: false, answer: null, percentile: "p95" };
+  let [x, y, box] = [null, null, null];
   const marks = [
     [outline("diamond", 0, 0, 5), "st-chosen", "chosen, with its 95 % interval"],
     [outline("circle", 0, 0, 3.2), "st-on-edge", "best quality for its latency"],
     [outline("circle", 0, 0, 2), "st-inside", "cheaper there"],
   ];
-  const picture = canvas("Pareto front of whole assignments", marks, 280, (width, height) => {
-    const { points, fresh, answer, percentile } = state;
-    const chosen = answer?.state === "chosen" ? answer : null;
-    const latency = chosen && (percentile === "p50" ? chosen.latency_p50_s : chosen.latency_p95_s);
-    const box = { left: 52, right: width - 10, top: 8, bottom: height - 40 };
-    const all = [
-      ...points.map((point) => ({ x: point.latency_s, low: point.low, high: point.high })),
-      ...(chosen ? [{ x: latency, low: chosen.quality_low, high: chosen.quality_high }] : []),
-    ];
-    if (!all.length) return [words(width / 2, height / 2, "nothing to draw", { "text-anchor": "middle", class: "st-quiet" })];
-    const [left, right] = range(all.map(({ x }) => x), all[0].x * 0.1 + 0.01);
-    const x = scale(Math.max(0, left), right, box.left, box.right);
-    const y = scale(...range(all.flatMap(({ low, high }) => [low, high]), 0.02), box.bottom, box.top);
+  const front = svg("g");
+  const choice = svg("g");
+  const chosen = () => {
+    const { answer, percentile } = state;
+    if (answer?.state !== "chosen") return null;
+    const latency_s = percentile === "p50" ? answer.latency_p50_s : answer.latency_p95_s;
+    return { latency_s, quality: answer.quality, low: answer.quality_low, high: answer.quality_high };
+  };
+  const draw = (width, height) => {
+    const { points, percentile } = state;
+    const all = [...points, chosen()].filter(Boolean);
+    box = { left: 52, right: width - 10, top: 8, bottom: height - 40 };
+    if (!all.length) {
+      x = null;
+      return [words(width / 2, height / 2, "nothing to draw", { "text-anchor": "middle", class: "st-quiet" })];
+    }
+    const [left, right] = range(all.map((point) => point.latency_s), all[0].latency_s * 0.1 + 0.01);
+    x = scale(Math.max(0, left), right, box.left, box.right);
+    y = scale(...range(all.flatMap(({ low, high }) => [low, high]), 0.02), box.bottom, box.top);
     const edge = points.filter((point) => point.edge);
     const path = edge.map((point) => `${x.place(point.latency_s)},${y.place(point.quality)}`).join("L");
-    return [
-      ...axes(x, y, box, { x: `latency, ${percentile} summed along the slowest chain (s)`, y: "summed quality (0 to 5)" }),
-      svg(
-        "g",
-        { class: fresh ? "st-front" : "st-front st-stale" },
-        ...edge.map((point) => stroke(x.place(point.latency_s), y.place(point.low), x.place(point.latency_s), y.place(point.high), "st-interval")),
-        path && svg("path", { d: `M${path}`, class: "st-edge" }),
-        ...points.map((point) =>
-          svg(
-            "circle",
-            { cx: x.place(point.latency_s), cy: y.place(point.quality), r: point.edge ? 3.2 : 2, class: point.edge ? "st-on-edge" : "st-inside" },
-            svg("title", {}, `quality ${asInterval(point)}, ${asSeconds(point.latency_s)}, ${asUsd(point.usd_per_1000)} per 1000`),
-          ),
+    front.replaceChildren(
+      ...edge.map((point) => stroke(x.place(point.latency_s), y.place(point.low), x.place(point.latency_s), y.place(point.high), "st-interval")),
+      svg("path", { d: path && `M${path}`, class: "st-edge" }),
+      ...points.map((point) =>
+        svg(
+          "circle",
+          { cx: x.place(point.latency_s), cy: y.place(point.quality), r: point.edge ? 3.2 : 2, class: point.edge ? "st-on-edge" : "st-inside" },
+          svg("title", {}, `quality ${asInterval(point)}, ${asSeconds(point.latency_s)}, ${asUsd(point.usd_per_1000)} per 1000`),
         ),
       ),
-      ...(chosen
-        ? [
-            stroke(x.place(latency), y.place(chosen.quality_low), x.place(latency), y.place(chosen.quality_high), "st-chosen-interval"),
-            svg("path", { d: outline("diamond", x.place(latency), y.place(chosen.quality), 6), class: "st-chosen" }),
-          ]
-        : []),
-    ];
-  });
+    );
+    drawChoice();
+    const titles = { x: `latency, ${percentile} summed along the slowest chain (s)`, y: "summed quality (0 to 5)" };
+    return [...axes(x, y, box, titles), front, choice];
+  };
+  const isOutside = (point) =>
+    !x ||
+    x.place(point.latency_s) < box.left ||
+    x.place(point.latency_s) > box.right ||
+    y.place(point.low) > box.bottom ||
+    y.place(point.high) < box.top;
+  const drawChoice = () => {
+    const point = chosen();
+    if (!point) return choice.replaceChildren();
+    const at = x.place(point.latency_s);
+    return choice.replaceChildren(
+      stroke(at, y.place(point.low), at, y.place(point.high), "st-chosen-interval"),
+      svg("path", { d: outline("diamond", at, y.place(point.quality), 6), class: "st-chosen" }),
+    );
+  };
+  const picture = canvas("Pareto front of whole assignments", marks, 280, draw);
   return {
     node: picture.node,
     show(next) {
+      const moved = (next.points && next.points !== state.points) || (next.percentile && next.percentile !== state.percentile);
       state = { ...state, ...next };
-      picture.redraw();
-      const { answer, points } = state;
-      if (answer?.state === "chosen")
-        picture.describe(`${points.length} points; the choice has quality ${asQuality(answer.quality)} of 5 at ${asSeconds(answer.latency_p95_s)} (p95)`);
+      front.setAttribute("class", state.fresh ? "" : "st-stale");
+      const point = chosen();
+      if (moved || (point && isOutside(point))) picture.redraw();
+      else drawChoice();
+      if (point)
+        picture.describe(`${state.points.length} points; the choice has quality ${asQuality(point.quality)} of 5 at ${asSeconds(point.latency_s)} (${state.percentile})`);
     },
   };
 }

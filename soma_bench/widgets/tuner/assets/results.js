@@ -125,7 +125,7 @@ function buildResults(sheet, actions) {
       table.show(next);
       const { constraints, excluded } = demands;
       const percentile = constraints.latency;
-      front.show({ answer, percentile, fresh: parts.revision === next.revision });
+      front.show({ percentile });
       targets.show({ answer, percentile, excluded });
       time.show({ answer, limit: constraints.max_latency_s });
       memory.show({ answer, limit: constraints.max_memory_bytes });

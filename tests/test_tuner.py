@@ -221,7 +221,7 @@ def test_while_one_answer_is_worked_out_only_the_newest_request_waits() -> None:
     worker.close()
 
 
-def test_what_stands_beside_the_choice_comes_from_a_process_that_ends_with_the_tuner(
+def test_side_figures_are_those_of_the_newest_demands_and_their_process_ends_with_the_tuner(
     location: str,
 ) -> None:
     tuner = RoutingTuner("drawn", store=location)
@@ -235,15 +235,12 @@ def test_what_stands_beside_the_choice_comes_from_a_process_that_ends_with_the_t
     assert "of 5" in parts["binding"]["text"]
     best = tuner.solution.plan.quality
     assert parts["front"]["points"][0]["quality"] == pytest.approx(best, abs=1e-5)
+    # What comes late for older demands is dropped.
+    tuner._on_part(tuner.demands.revision - 1, "front", {"points": [], "text": "stale"})
+    assert tuner.parts() == parts
     process = psutil.Process(tuner._side._process.pid)
     tuner.close()
     assert not process.is_running()
-
-
-def test_figures_that_come_late_for_older_demands_are_dropped(tuner: RoutingTuner) -> None:
-    parts = tuner.parts()
-    tuner._on_part(tuner.demands.revision - 1, "front", {"points": [], "text": "stale"})
-    assert tuner.parts() == parts
 
 
 def test_presets_change_what_they_say_and_leave_the_rest(tuner: RoutingTuner) -> None:

@@ -132,11 +132,13 @@ class Figures:
         most_cost, most_latency = self.problem.limit("cost"), self.problem.limit("latency")
         if most_cost is not None:
             limits.append((price, most_cost))
-        for chain in chains(self.table.pipeline) if most_latency is not None else ():
-            waits = [
-                figures * (agent in chain) for agent, figures in zip(AGENTS, answer, strict=True)
-            ]
-            limits.append((waits, most_latency))
+        if most_latency is not None:
+            for chain in chains(self.table.pipeline):
+                waits = [
+                    figures * (agent in chain)
+                    for agent, figures in zip(AGENTS, answer, strict=True)
+                ]
+                limits.append((waits, most_latency))
         return limits
 
     def runs(self, picks: Whole) -> Runs:

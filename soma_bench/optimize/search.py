@@ -132,22 +132,41 @@ def easy_assignment(
     return None
 
 
-def least_limit(
-    tables: Tables, demands: Collection[Demand], free: Demand, *, quality: int = 0
-) -> int | None:
+def least_limit(tables: Tables, demands: Collection[Demand], free: Demand) -> int | None:
     """The lowest limit (in units) in place of that of ``free``, itself one of ``demands``.
 
     Args:
         tables: as for `search`.
         demands: what must hold.
         free: the demand for latency, memory or cost whose limit is looked for.
-        quality: the lowest sum of the primaries' quality, in units, that must be reached with it.
     """
-    most_loss = len(AGENTS) * QUALITY_UNITS - quality if quality else None
+    found = []
+    for problem in [pose(table, demands, free=free) for table in tables]:
+        try:
+            least = Enumeration(problem).least_limit()
+        except GivenUp:
+            least = solver.least_limit(problem)
+        if least is not None:
+            found.append(least)
+    return min(found, default=None)
+
+
+def least_limit_for_quality(
+    tables: Tables, demands: Collection[Demand], free: Demand, quality: int
+) -> int | None:
+    """As `least_limit`, where more quality must be reached than the limit of ``free`` allows.
+
+    Args:
+        tables: as for `search`.
+        demands: what must hold.
+        free: the demand for latency, memory or cost whose limit is looked for.
+        quality: the lowest sum of the primaries' quality, in units.
+    """
+    most_loss = len(AGENTS) * QUALITY_UNITS - quality
     found = []
     for problem in [pose(table, demands, free=free, most_loss=most_loss) for table in tables]:
         try:
-            least = Enumeration(problem).least_limit()
+            least = Enumeration(problem).least_limit_for_quality()
         except GivenUp:
             least = solver.least_limit(problem)
         if least is not None:

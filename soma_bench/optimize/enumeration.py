@@ -152,6 +152,7 @@ class Enumeration:
         return Primaries(
             table=self.problem.table,
             picks=self.picked(runs, row),
+            fallbacks=self._completes.complete(runs, row) or {},
             latency=int(self.figures.latency(runs.stages.take([row]))[0]),
         )
 

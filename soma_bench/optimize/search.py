@@ -68,10 +68,7 @@ def search(
         problems = [part for problem in problems for part in one_model_each(problem)]
     if but is not None:
         problems = [part for problem in problems for part in other_than(problem, but)]
-    try:
-        found = _best_primaries(problems, steps(objective), deadline)
-    except GivenUp:
-        found = solver.best_primaries(problems, steps(objective), deadline)
+    found = best_primaries(problems, steps(objective), deadline)
     if found is None:
         return None
     return Assignment(
@@ -174,7 +171,26 @@ def least_limit_for_quality(
     return min(found, default=None)
 
 
-def _best_primaries(
+def best_primaries(
+    problems: Sequence[Problem], steps: Sequence[Step], deadline: float | None = None
+) -> Primaries | None:
+    """What meets all steps one after the other, then the first by text; None where nothing fits.
+
+    Args:
+        problems: those of the preferred order of the stages first.
+        steps: the figures to minimise.
+        deadline: as for `search`.
+
+    Raises:
+        SomaError: the deadline came before any answer.
+    """
+    try:
+        return _enumerated(problems, steps, deadline)
+    except GivenUp:
+        return solver.best_primaries(problems, steps, deadline)
+
+
+def _enumerated(
     problems: Sequence[Problem], steps: Sequence[Step], deadline: float | None
 ) -> Primaries | None:
     """By enumeration.

@@ -62,7 +62,10 @@ def undominated_sums(problem: Problem) -> Iterator[tuple[Picks, int]]:
     for place, part in enumerate(parts):
         if place:
             sums = _joined(sums, part)
-        sums = _undominated(_within_limits(problem, sums, rest[place + 1]))
+        sums = _within_limits(problem, sums, rest[place + 1])
+        if part is parts[-1]:  # what is in memory no longer makes a difference
+            sums = _Sums(sums.figures, sums.models[:, :0], sums.picks)
+        sums = _undominated(sums)
     for figures, picks in zip(sums.figures, sums.picks, strict=True):
         chosen = {a: problem.primaries[a][i] for a, i in zip(order, picks, strict=True)}
         yield {agent: chosen[agent] for agent in AGENTS}, int(figures[_LATENCY])
@@ -133,10 +136,11 @@ def _undominated(sums: _Sums) -> _Sums:
     """Those that no other with the same models matches or beats in everything; one of equals."""
     if not len(sums):
         return sums
-    packed = np.packbits(sums.models, axis=1) if sums.models.size else np.zeros((len(sums), 1))
-    _, group = np.unique(packed, axis=0, return_inverse=True)
-    order = np.lexsort((*sums.figures.T[::-1], group.ravel()))
-    starts = np.flatnonzero(np.diff(group.ravel()[order], prepend=-1))
+    # Rows with the same models follow one another, those with the best figures first.
+    packed = np.packbits(sums.models, axis=1)
+    order = np.lexsort((*sums.figures.T[::-1], *packed.T))
+    changes = (np.diff(packed[order].astype(np.int16), axis=0) != 0).any(axis=1)
+    starts = np.flatnonzero(np.append(True, changes))
     rows = [part[_front(sums.figures[part])] for part in np.split(order, starts[1:])]
     return sums.take(np.concatenate(rows))
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from soma_bench.optimize.candidates import ROUNDING
 from soma_bench.optimize.fallbacks import Fallbacks
 from soma_bench.optimize.figures import ColumnLimit, Figures, GivenUp, Runs, Whole
-from soma_bench.optimize.goals import Step
+from soma_bench.optimize.goals import QUALITY_FIRST, Step
 from soma_bench.optimize.least_fallbacks import LeastFallbacks
 from soma_bench.optimize.model import Model, Picks
 from soma_bench.optimize.problem import Primaries, Problem
 from soma_bench.optimize.programme import Weights
-from soma_bench.optimize.table import Demand
+from soma_bench.optimize.table import Demand, DemandKind
 from soma_bench.types import AGENTS
 
 SMALL = 3000
@@ -34,6 +34,8 @@ MOST = 60_000
 
 _BEAM = 500
 """Beginnings that are followed up where there are too many, only to find something good."""
+_RAISED = (1.05, 1.2, 1.5, 2.5, inf)
+"""Shares of its limit that a demand's limit is raised to, one after the other."""
 _EASY = 100
 """Beginnings that are followed up where any assignment would do."""
 _WHOLE = 1 << 40
@@ -150,6 +152,7 @@ class Enumeration:
         return Primaries(
             table=self.problem.table,
             picks=self.picked(runs, row),
+            fallbacks=self._completes.complete(runs, row) or {},
             latency=int(self.figures.latency(runs.stages.take([row]))[0]),
         )
 
@@ -210,26 +213,60 @@ class Enumeration:
         """The lowest limit in place of that of the free demand; None where the others cannot be held."""
         assert self.problem.free is not None
         kind = self.problem.free.kind
+        if self._kept is not None:
+            return self._least_limited(self._kept, kind)
+        if kind not in self.model.limited:
+            return None if self.any() is None else 0
         found: int | None = None
 
         def look(runs: Runs) -> int | None:
             nonlocal found
-            values = self.figures.limited(runs, kind)
-            for row in np.argsort(values, kind="stable"):
-                if found is not None and values[row] >= found:
-                    break
-                value = self._completes.least(runs, int(row), kind)
-                if value is not None and (found is None or value < found):
-                    found = value
+            found = self._least_limited(runs, kind, found)
             return found
 
-        if self._kept is not None:
-            look(self._kept)
-        elif kind in self.model.limited:
-            self._look_further(self.model.limited[kind], look, 0, inf)
-        else:
-            return None if self.any() is None else 0
+        self._look_further(self.model.limited[kind], look, 0, inf)
         return found
+
+    def least_limit_for_quality(self) -> int | None:
+        """As `least_limit`, with a bound on the quality lost that the free demand's own limit rules out."""
+        free, most_loss = self.problem.free, self.problem.most_loss
+        assert free is not None
+        assert most_loss is not None
+        if self._kept is None and (
+            free.kind not in self.model.limited or self.least(QUALITY_FIRST, most_loss) is None
+        ):
+            return None
+        try:
+            return self.least_limit()
+        except GivenUp:
+            return self._first_that_reaches(most_loss, free.kind)
+
+    def _first_that_reaches(self, most_loss: int, kind: DemandKind) -> int | None:
+        """The least limit, raised in steps: then few assignments lose as little when it is reached."""
+        sums = self.model.limited[kind]
+        for share in _RAISED:
+            limit = share * self.problem.table.limit(kind)
+            within = [(weights, int(limit)) for weights in sums] if limit < inf else []
+            bound = self._bound([self.model.quality_loss()], within)
+            if bound is None:
+                continue
+            constant, costs = bound
+            room = most_loss - constant + 1 + _CLOSE * abs(constant)
+            found = self._least_limited(self._runs(_within(costs, room, self._limits)), kind)
+            if found is not None and found <= limit:
+                return found
+        return None
+
+    def _least_limited(self, runs: Runs, kind: DemandKind, least: int | None = None) -> int | None:
+        """The least limit of a kind that one of the runs holds, or what is known to be less."""
+        values = self.figures.limited(runs, kind)
+        for row in np.argsort(values, kind="stable"):
+            if least is not None and values[row] >= least:
+                break
+            value = self._completes.least(runs, int(row), kind)
+            if value is not None and (least is None or value < least):
+                least = value
+        return least
 
     def _all(self) -> Whole:
         sizes = [len(self.problem.primaries[agent]) for agent in AGENTS]

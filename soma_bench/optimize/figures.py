@@ -132,11 +132,13 @@ class Figures:
         most_cost, most_latency = self.problem.limit("cost"), self.problem.limit("latency")
         if most_cost is not None:
             limits.append((price, most_cost))
-        for chain in chains(self.table.pipeline) if most_latency is not None else ():
-            waits = [
-                figures * (agent in chain) for agent, figures in zip(AGENTS, answer, strict=True)
-            ]
-            limits.append((waits, most_latency))
+        if most_latency is not None:
+            for chain in chains(self.table.pipeline):
+                waits = [
+                    figures * (agent in chain)
+                    for agent, figures in zip(AGENTS, answer, strict=True)
+                ]
+                limits.append((waits, most_latency))
         return limits
 
     def runs(self, picks: Whole) -> Runs:
@@ -146,11 +148,13 @@ class Figures:
         only way: any other is slower.
         """
         problem = self.problem
-        most_cost = problem.limit("cost")
-        if most_cost is not None:
-            picks = picks[self._sum(self._price, picks) <= most_cost]
-        if problem.most_loss is not None:
-            picks = picks[self._sum(self._loss, picks) <= problem.most_loss]
+        for column, most in (
+            (self._price, problem.limit("cost")),
+            (self._price, problem.most_price),
+            (self._loss, problem.most_loss),
+        ):
+            if most is not None:
+                picks = picks[self._sum(column, picks) <= most]
         stages = Stages(
             self._answer[_STAGES, picks],
             self._model[_STAGES, picks],
@@ -242,8 +246,10 @@ class Figures:
         return _total(column[_STAGES, picks])
 
     def _in_time(self, runs: Runs) -> Runs:
-        most = self.problem.limit("latency")
-        return runs if most is None else runs.take(self.latency(runs.stages) <= most)
+        for most in (self.problem.limit("latency"), self.problem.most_latency):
+            if most is not None:
+                runs = runs.take(self.latency(runs.stages) <= most)
+        return runs
 
     def _parts(self, stages: Stages) -> tuple[Whole, Whole, Whole]:
         """The answers, by how much they are slower for the other reader, and the loads."""

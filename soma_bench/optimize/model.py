@@ -289,41 +289,6 @@ class Model:
             for chain in self._normal
         ]
 
-    def one_model_only(self) -> None:
-        """All primaries are of one model."""
-        chosen: dict[str, int] = {}
-        for group in self.primaries.values():
-            for model, variables in _by_model(group).items():
-                if model not in chosen:
-                    chosen[model] = self._new()
-                self.programme.implies(variables, chosen[model])
-        self.programme.exactly_one(chosen.values())
-
-    def other_than(self, picks: Picks) -> None:
-        """Some primary is another than in ``picks``."""
-        same = [
-            variable
-            for agent, group in self.primaries.items()
-            for variable, candidate in group.items()
-            if candidate.row.target == picks[agent].row.target
-        ]
-        self.programme.at_most(dict.fromkeys(same, 1), len(AGENTS) - 1)
-
-    def quicker_or_cheaper(self, latency: int, cost: int) -> None:
-        """The pipeline takes at most ``latency``, or the primaries cost at most ``cost``."""
-        quicker, cheaper = self.programme.variables(2)
-        self.programme.exactly_one([quicker, cheaper])
-        for switch, limit, sums in (
-            (quicker, latency, self._normal),
-            (cheaper, cost, [self.prices()]),
-        ):
-            for weights in sums:
-                # With the switch off any sum passes.
-                room = max(0, sum(weights.values()) - limit)
-                self.programme.at_most({**weights, switch: room}, limit + room)
-            if limit < 0:
-                self.programme.at_most({switch: 1}, 0)
-
     def minimise(self, *parts: Weights, slack: int = 0) -> bool:
         """Minimise and hold; False where nothing fits."""
         if self.minimum(*parts) is None:

@@ -35,6 +35,10 @@ class Problem:
     """A demand whose limit is lifted, because the lowest limit that can be held is looked for."""
     most_loss: int | None = None
     """How far the primaries' quality may fall short of the highest there can be, in units."""
+    most_latency: int | None = None
+    """Of the primaries, beside what the demands ask."""
+    most_price: int | None = None
+    """The same."""
 
     @cached_property
     def kinds(self) -> frozenset[DemandKind]:
@@ -75,6 +79,10 @@ class Problem:
         )
         if self.most_loss is not None:
             model.programme.at_most(model.quality_loss(), self.most_loss)
+        if self.most_latency is not None:
+            model.programme.hold(model.latencies(), self.most_latency)
+        if self.most_price is not None:
+            model.programme.at_most(model.prices(), self.most_price)
         return model
 
     def with_primaries(self, options: Mapping[AgentName, Sequence[Candidate]]) -> Problem:
@@ -88,6 +96,8 @@ class Primaries:
 
     table: Table
     picks: Picks
+    fallbacks: Picks
+    """Those that must be there: some that fit, not always the best."""
     latency: int
     """Microseconds of the slowest chain, as run for the answer."""
     gap: Gap | None = None

@@ -68,10 +68,7 @@ def search(
         problems = [part for problem in problems for part in one_model_each(problem)]
     if but is not None:
         problems = [part for problem in problems for part in other_than(problem, but)]
-    try:
-        found = _best_primaries(problems, steps(objective), deadline)
-    except GivenUp:
-        found = solver.best_primaries(problems, steps(objective), deadline)
+    found = best_primaries(problems, steps(objective), deadline)
     if found is None:
         return None
     return Assignment(
@@ -132,20 +129,16 @@ def easy_assignment(
     return None
 
 
-def least_limit(
-    tables: Tables, demands: Collection[Demand], free: Demand, *, quality: int = 0
-) -> int | None:
+def least_limit(tables: Tables, demands: Collection[Demand], free: Demand) -> int | None:
     """The lowest limit (in units) in place of that of ``free``, itself one of ``demands``.
 
     Args:
         tables: as for `search`.
         demands: what must hold.
         free: the demand for latency, memory or cost whose limit is looked for.
-        quality: the lowest sum of the primaries' quality, in units, that must be reached with it.
     """
-    most_loss = len(AGENTS) * QUALITY_UNITS - quality if quality else None
     found = []
-    for problem in [pose(table, demands, free=free, most_loss=most_loss) for table in tables]:
+    for problem in [pose(table, demands, free=free) for table in tables]:
         try:
             least = Enumeration(problem).least_limit()
         except GivenUp:
@@ -155,7 +148,49 @@ def least_limit(
     return min(found, default=None)
 
 
-def _best_primaries(
+def least_limit_for_quality(
+    tables: Tables, demands: Collection[Demand], free: Demand, quality: int
+) -> int | None:
+    """As `least_limit`, where more quality must be reached than the limit of ``free`` allows.
+
+    Args:
+        tables: as for `search`.
+        demands: what must hold.
+        free: the demand for latency, memory or cost whose limit is looked for.
+        quality: the lowest sum of the primaries' quality, in units.
+    """
+    most_loss = len(AGENTS) * QUALITY_UNITS - quality
+    found = []
+    for problem in [pose(table, demands, free=free, most_loss=most_loss) for table in tables]:
+        try:
+            least = Enumeration(problem).least_limit_for_quality()
+        except GivenUp:
+            least = solver.least_limit(problem)
+        if least is not None:
+            found.append(least)
+    return min(found, default=None)
+
+
+def best_primaries(
+    problems: Sequence[Problem], steps: Sequence[Step], deadline: float | None = None
+) -> Primaries | None:
+    """What meets all steps one after the other, then the first by text; None where nothing fits.
+
+    Args:
+        problems: those of the preferred order of the stages first.
+        steps: the figures to minimise.
+        deadline: as for `search`.
+
+    Raises:
+        SomaError: the deadline came before any answer.
+    """
+    try:
+        return _enumerated(problems, steps, deadline)
+    except GivenUp:
+        return solver.best_primaries(problems, steps, deadline)
+
+
+def _enumerated(
     problems: Sequence[Problem], steps: Sequence[Step], deadline: float | None
 ) -> Primaries | None:
     """By enumeration.

@@ -25,7 +25,7 @@ def best_primaries(
     models = [problem.model(deadline) for problem in problems]
     gap: Gap | None = None
     for step in steps:
-        models, cut_off = narrow(models, step)
+        models, cut_off = _narrow(models, step)
         if not models:
             return None
         if cut_off is not None:
@@ -40,9 +40,14 @@ def best_primaries(
             continue
         if gap is None:
             model.minimise_text([list(model.primaries[agent]) for agent in AGENTS])
-        picks = model.picked(model.primaries)
         found.append(
-            Primaries(table=table, picks=picks, latency=model.value(model.latencies()), gap=gap)
+            Primaries(
+                table=table,
+                picks=model.picked(model.primaries),
+                fallbacks=model.picked(model.fallbacks),
+                latency=model.value(model.latencies()),
+                gap=gap,
+            )
         )
     return min(found, key=lambda primaries: primaries.text)
 
@@ -104,7 +109,7 @@ def best_fallbacks(problem: Problem, latency: int) -> Picks:
     return model.picked(groups)
 
 
-def narrow(models: list[Model], step: Step) -> tuple[list[Model], float | None]:
+def _narrow(models: list[Model], step: Step) -> tuple[list[Model], float | None]:
     """The models that reach the least value of a step, held there; the gap where it was cut off."""
     values = [model.minimum(*step.sums(model)) for model in models]
     known = [value for value in values if value is not None]

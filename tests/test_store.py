@@ -181,6 +181,17 @@ def test_a_figure_that_cannot_be_is_named_and_not_summed_up(tmp_path, field, val
             compare_run(store, RUN.id)
 
 
+@pytest.mark.parametrize("parts", ["{", "[]", "7", '{"cost": NaN}'])
+def test_parts_that_are_none_are_named_and_not_summed_up(tmp_path, parts):
+    path = tmp_path / "runs.db"
+    with Store(str(path), create=True) as store:
+        fill(store)
+        score_run(store, RUN.id)
+        change(path, f"UPDATE scores SET parts = '{parts}' WHERE rowid = 2")
+        with pytest.raises(ConfigError, match="a score of ollama:m at alignment: its parts are no"):
+            compare_run(store, RUN.id)
+
+
 def test_scores_that_are_stored_are_not_made_again_and_missing_ones_are(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(

@@ -187,6 +187,7 @@ def _set_pragmas(connection: Any, _: object) -> None:
         "synchronous = NORMAL",
         "foreign_keys = ON",
         "busy_timeout = 30000",
+        "cache_size = -16384",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -458,7 +458,8 @@ def test_when_all_sessions_are_at_work_another_is_told_to_come_back():
             service.client() as client,
             client.stream("POST", "/medical_report_stream", json=report_body()) as response,
         ):
-            next(parsed(response.iter_lines()))
+            events = parsed(response.iter_lines())  # kept: to drop it would close the connection
+            assert next(events)["type"] == "session"
             answer = client.post("/medical_report_stream", json=report_body())
             assert answer.status_code == 503
             assert "try again" in answer.json()["error"]

@@ -156,6 +156,8 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("soma_bench").setLevel(logging.INFO)
+    # Its lines name sessions, and whoever knows a session's id may read its report.
+    logging.getLogger("soma_bench.pipeline.sessions").setLevel(logging.WARNING)
     # It warns of every write to a client that has left, which is no news.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     with bind(host, port) as listener:

@@ -6,8 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
-PAPERMILL := $(BIN)/papermill --cwd notebooks --no-progress-bar --log-level ERROR
-NOTEBOOKS := 01_sweep 02_compare 03_tune_and_export
+NOTEBOOKS := 01_sweep 02_compare 03_tune_and_export 04_latency 05_thinking 06_quantization
 FRESH ?=
 
 export JUPYTER_PLATFORM_DIRS := 1
@@ -33,9 +32,7 @@ demo: $(READY)
 	@$(BIN)/soma-bench models quantize Q8_0 Q4_0
 	$(BIN)/soma-bench sweep sweeps/demo.yaml $(if $(FRESH),--fresh)
 	@for name in $(NOTEBOOKS); do \
-		echo "notebook $$name"; \
-		$(PAPERMILL) notebooks/$$name.ipynb reports/$$name.ipynb || exit 1; \
-		$(BIN)/jupyter nbconvert --log-level ERROR --to html reports/$$name.ipynb || exit 1; \
+		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --cwd notebooks --html || exit 1; \
 	done
 	@$(MAKE) --no-print-directory reports/example.txt
 	@$(BIN)/soma-bench profile show routing_profiles/demo.json

@@ -276,12 +276,24 @@ def test_a_stopped_run_leaves_no_process_and_no_finished_notebook(tmp_path, numb
     assert len(started_children(marker)) == 2
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.strip()) == (128 + number, "stopped")
+    assert process.returncode == 128 + number
+    told = [f"study: cell {cell} of 3" for cell in (1, 2, 3)]
+    assert [line for line in err.split("\n") if line] == [*told, "stopped"]
     assert not started_children(marker)
     assert not any(kernel.is_running() for kernel in kernels)
     assert not (tmp_path / "out.ipynb").exists()
     kept = nbformat.read(tmp_path / "out.failed.ipynb", as_version=4)
     assert "was stopped" in kept.cells[0].source
+
+
+def test_a_kernel_that_is_not_there_is_named(tmp_path):
+    path = make(tmp_path)
+    book = nbformat.read(path, as_version=4)
+    book.metadata.kernelspec.name = "julia-9"
+    nbformat.write(book, path)
+    outcome = run_notebook(path, out=tmp_path / "out.ipynb")
+    assert (outcome.status, outcome.exit_code) == ("refused", 2)
+    assert "no kernel is called julia-9" in (outcome.error or "")
 
 
 def test_a_page_needs_nothing_from_elsewhere_even_with_a_widget():

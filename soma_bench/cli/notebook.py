@@ -74,6 +74,9 @@ def notebook(
         html=html,
         cwd=cwd,
         cell_timeout_s=cell_timeout,
+        on_cell=lambda number, count: click.echo(
+            f"{path.stem}: cell {number} of {count}", err=True
+        ),
     )
     if as_json:
         print_json(_record(outcome))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from soma_bench.errors import ConfigError
@@ -31,6 +32,7 @@ from soma_bench.sweeps.store import StoreMissingError
 
 DEFAULT_FOLDER = Path("reports")
 
+OnCell = Callable[[int, int], None]
 Status = Literal["done", "no", "refused", "failed"]
 
 _EXIT_CODES: Mapping[Status, int] = {"done": 0, "no": 1, "refused": 2, "failed": 3}
@@ -54,7 +56,7 @@ class Outcome:
     error: str | None = None
     """Of a run that is not done: the error's last line."""
     cell: int | None = None
-    """And the number of the cell that raised it, the notebook's first being 1."""
+    """And the number of the code cell that raised it, as its ``In [n]`` has it."""
 
     @property
     def exit_code(self) -> int:
@@ -70,6 +72,7 @@ def run_notebook(
     html: bool = False,
     cwd: str | Path | None = None,
     cell_timeout_s: float | None = None,
+    on_cell: OnCell = lambda _, __: None,
 ) -> Outcome:
     """Execute a notebook with these parameters and keep it with its outputs.
 
@@ -84,6 +87,7 @@ def run_notebook(
         html: also write it as one HTML file beside ``out``.
         cwd: the kernel's working folder; this process's by default.
         cell_timeout_s: longest time of a cell; no limit by default.
+        on_cell: told the number of each code cell as it begins, and how many there are.
 
     Raises:
         ConfigError: the notebook cannot be read, a parameter has an unknown name or another type, or
@@ -107,7 +111,7 @@ def run_notebook(
     started = time.monotonic()
     try:
         with stopped_by_signals():
-            status, error, cell = _execute(notebook, files, folder, cell_timeout_s)
+            status, error, cell = _execute(notebook, files, folder, cell_timeout_s, on_cell)
     except BaseException as stop:
         files.fail(notebook, f"was stopped: {type(stop).__name__}")
         raise
@@ -144,22 +148,29 @@ def load_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def _execute(
-    notebook: nbformat.NotebookNode, files: _Files, folder: Path, cell_timeout_s: float | None
+    notebook: nbformat.NotebookNode,
+    files: _Files,
+    folder: Path,
+    cell_timeout_s: float | None,
+    on_cell: OnCell,
 ) -> tuple[Status, str | None, int | None]:
     """Run all cells; how it ended, the error's last line, and the number of its cell."""
     code = [place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    place = 0
+    number = 0
     try:
         with running_kernel(notebook, folder, cell_timeout_s=cell_timeout_s) as client:
-            for place in code:
+            for number, place in enumerate(code, start=1):
+                on_cell(number, len(code))
                 client.execute_cell(notebook.cells[place], place)
                 files.keep(notebook)
             client.set_widgets_metadata()
     except CellExecutionError as error:
-        return _status(error, is_last=place == code[-1]), _one_line(error), place + 1
+        return _status(error, is_last=number == len(code)), _one_line(error), number
+    except NoSuchKernel as error:
+        return "refused", f"no kernel is called {error.name}; install ipykernel for it", number
     except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
         reason = _COLOUR.sub("", str(error)).strip().splitlines()
-        return "failed", f"the kernel: {reason[0] if reason else 'died'}", place + 1
+        return "failed", f"the kernel: {reason[0] if reason else 'died'}", number
     return "done", None, None
 
 

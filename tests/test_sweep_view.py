@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,6 +24,7 @@ from soma_bench.widgets.sweep_view_state import duration_text, spend_text
 from test_runner import ANSWER, declared
 
 WAIT_S = 30.0
+ROOT = Path(__file__).parent.parent
 
 
 def pool_of(script):
@@ -194,6 +197,25 @@ def test_who_looks_away_from_a_run_elsewhere_leaves_it_alone(tmp_path):
         SweepView.attach("other", store=str(tmp_path / "runs.db"))
 
 
+LEAVING = """
+import sys, time
+sys.path.insert(0, "tests")
+from test_sweep_view import ANSWER, Path, until, view_of
+view = view_of(Path(sys.argv[1]), lambda _: time.sleep(0.05) or ANSWER)
+until(lambda: view.figures and view.figures.ended)
+"""
+
+
+def test_a_process_that_ends_in_the_middle_ends_in_order_and_keeps_what_ended(tmp_path):
+    command = [sys.executable, "-c", LEAVING, str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S * 2)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    view = view_of(tmp_path)
+    outcome = view.wait(WAIT_S)
+    assert 0 < outcome.resumed < 12
+    assert outcome.resumed + outcome.called == 12
+
+
 def test_the_panel_follows_the_sweep_and_obeys_its_buttons(tmp_path):
     gate = Gate(free=2)
     view = view_of(tmp_path, gate)
@@ -234,9 +256,6 @@ def test_spend_keeps_fees_electricity_and_unknown_prices_apart():
     spend = Spend(fees_usd=0.00123, electricity_usd=2.5, unknown=3)
     assert spend_text(spend) == "$0.0012 fees + $2.50 electricity + unknown price of 3 trials"
     assert spend_text(Spend()) == "nothing yet"
-    assert [duration_text(s) for s in (2.345, 45, 300, 7200)] == [
-        "2.35 s",
-        "45 s",
-        "5 min",
-        "2.0 h",
-    ]
+    assert spend_text(Spend(electricity_usd=1e-7)) == "under $0.0001 electricity"
+    times = [duration_text(seconds) for seconds in (1e-6, 2.344, 45, 300, 7200)]
+    assert times == ["under 0.01 s", "2.34 s", "45 s", "5 min", "2.0 h"]

@@ -21,14 +21,15 @@ from soma_bench.sweeps.spec import Sweep
 from soma_bench.sweeps.store import Store, open_if_made
 
 _LAST_WAIT_S = 10.0
-"""How long a process that ends waits for the trial in flight; it is lost after that, as by a kill."""
+"""How long a process that ends waits for the thread after its calls have returned."""
 
 
 class BackgroundSweep:
     """Runs what a sweep declares and the store does not hold yet, and scores it.
 
     The thread has its own event loop and its own connection to the store. A process that ends stops
-    the sweep: what has ended is stored, and the next start resumes.
+    the sweep: what has ended is stored, and the next start resumes. It waits for a call into a model
+    of its own, which cannot be broken off.
 
     Args:
         sweep: what to run.

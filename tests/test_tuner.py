@@ -450,3 +450,10 @@ def test_the_browsers_part_is_one_valid_module(tmp_path: Path) -> None:
     module.write_text(RoutingTuner._esm if isinstance(RoutingTuner._esm, str) else "")
     assert "export default" in module.read_text()
     subprocess.run([node, "--check", str(module)], check=True)
+
+
+def test_a_page_without_a_kernel_says_the_choice_in_words(tuner: RoutingTuner) -> None:
+    data, _ = tuner._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    for primary, _ in routing(tuner.solution).values():
+        assert primary in data["text/html"]

@@ -55,6 +55,16 @@ def answer_as_json(sheet: Sheet, given: Answer) -> dict[str, Any]:
     return {**told, "state": "chosen", **_chosen(sheet, given, result)}
 
 
+def in_words(given: Answer) -> str:
+    """The choice in one line."""
+    if isinstance(given.result, SomaError):
+        return str(given.result)
+    if isinstance(given.result, Infeasible):
+        return given.result.message
+    choices = given.result.plan.choices
+    return "; ".join(f"{choice.agent} on {choice.primary.target}" for choice in choices)
+
+
 def _chosen(sheet: Sheet, given: Answer, solution: Solution) -> dict[str, Any]:
     plan = solution.plan
     low, high = sum_interval([choice.primary for choice in plan.choices])

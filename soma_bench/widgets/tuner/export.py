@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from soma_bench.errors import ConfigError
 from soma_bench.routing.difference import diff
@@ -23,6 +24,16 @@ class Exported:
     """One line for each difference; None where there was no profile to compare with."""
     unreadable: str = ""
     """Why the current profile could not be compared with."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for the browser."""
+        return {
+            "path": str(self.path),
+            "changed": self.changed,
+            "against": str(self.against),
+            "difference": None if self.difference is None else list(self.difference),
+            "unreadable": self.unreadable,
+        }
 
 
 def export(profile: Profile, path: Path, current: Path | None = None) -> Exported:

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
-from soma_bench.comparison import Comparison, compare_run
+from soma_bench.comparison import Comparison
 from soma_bench.errors import ConfigError, SomaError
 from soma_bench.optimize import Infeasible, Order, Solution, build_profile
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.routing.constraints import Constraints, Objective
 from soma_bench.routing.profile import Profile
-from soma_bench.settings import store_location
 from soma_bench.sweeps.store import Store
 from soma_bench.tuning import Tuning, tune
 from soma_bench.types import AgentName
-from soma_bench.widgets.tuner.answer import Answer, answer, answer_as_json
+from soma_bench.widgets.tuner.answer import Answer, answer, answer_as_json, in_words
 from soma_bench.widgets.tuner.background import NewestFirst, SideProcess
 from soma_bench.widgets.tuner.beside import PARTS
 from soma_bench.widgets.tuner.demands import Demands
 from soma_bench.widgets.tuner.doubt import more_cases_text
 from soma_bench.widgets.tuner.export import Exported, export
 from soma_bench.widgets.tuner.measure import SWEEP_FOLDERS, Measured, Measuring
+from soma_bench.widgets.tuner.runs import Runs
 from soma_bench.widgets.tuner.sheet import Sheet
-
-_ASSETS = resources.files("soma_bench.widgets.tuner") / "assets"
-_SCRIPTS = ("elements.js", "form.js", "pictures.js", "results.js", "tuner.js")
+from soma_bench.widgets.tuner.view import TunerView
 
 
-def _script() -> str:
-    """One ES module: the browser is handed a single text, the sources are one purpose each."""
-    return "\n".join((_ASSETS / name).read_text("utf-8") for name in _SCRIPTS)
-
-
-class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has no types
+class RoutingTuner(TunerView):
     """Chooses a routing by sliders; the choice is `soma_bench.optimize.optimize`'s.
 
     Display it in JupyterLab or Voila, or drive it from a script: set `constraints`, `pipeline`,
@@ -68,17 +58,6 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
         ConfigError: there is no such run, or the first has nothing to choose from.
     """
 
-    _esm = _script()
-    _css = (_ASSETS / "tuner.css").read_text("utf-8")
-
-    _runs: traitlets.List[dict[str, str]] = traitlets.List().tag(sync=True)
-    _sheet = traitlets.Dict().tag(sync=True)
-    _demands = traitlets.Dict().tag(sync=True)
-    _answer = traitlets.Dict().tag(sync=True)
-    _beside = traitlets.Dict().tag(sync=True)
-    _measuring = traitlets.Dict().tag(sync=True)
-    _exported = traitlets.Dict().tag(sync=True)
-
     def __init__(
         self,
         runs: str | Sequence[str] | None = None,
@@ -93,17 +72,11 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
         sweep_folder: str | Path | None = None,
         pool: Callable[[], ProviderPool] = ProviderPool,
     ) -> None:
-        self._store = (
-            store
-            if isinstance(store, Store)
-            else store_location(None if store is None else str(store))
-        )
         self._profiles = Path(profiles)
         self._profile_name = profile_name
         self._current = None if current is None else Path(current)
         self._folders = SWEEP_FOLDERS if sweep_folder is None else (Path(sweep_folder),)
         self._pool = pool
-        # Held while traits are set: the kernel's thread and the tuner's own both do.
         self._publishing = threading.RLock()
         self._parts_changed = threading.Condition(self._publishing)
         self._worker = NewestFirst("tuner")
@@ -111,9 +84,9 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
         self._measurement: Measuring | None = None
         self._latest: Answer | None = None
         self._has_new_trials = False
-        with self._opened() as opened:
-            found = _find_runs(opened, runs)
-            self._current_sheet = Sheet(compare_run(opened, found[0]["id"]))
+        # What is closed later stands above: what follows may be refused.
+        self._all_runs = Runs(store, runs)
+        self._current_sheet = Sheet(self._all_runs.first())
         self._side.load(self._current_sheet.evidence)
         demands = Demands(
             run=self._current_sheet.comparison.run.id,
@@ -123,7 +96,7 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
         )
         with self._publishing:  # so that no answer comes before there is a widget to show it
             super().__init__(
-                _runs=found,
+                _runs=self._all_runs.offered,
                 _sheet=self._sheet_as_json(),
                 _demands=demands.as_json(),
                 _measuring=asdict(Measured(state="done")),
@@ -169,8 +142,7 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
 
     @run.setter
     def run(self, value: str) -> None:
-        with self._opened() as opened:
-            self.demand(run=opened.find_run(value).id, excluded={})
+        self.demand(run=self._all_runs.find(value), excluded={})
 
     @property
     def constraints(self) -> Constraints:
@@ -305,7 +277,7 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
                 raise ConfigError("trials are being measured already; stop them first")
             self._measurement = Measuring(
                 run,
-                self._opened,
+                self._all_runs.opened,
                 folders=self._folders,
                 pool=self._pool,
                 on_change=self._on_measured,
@@ -330,28 +302,12 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget, and for pages without a kernel the choice in words."""
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        return {**data, "text/html": self._in_words()}, metadata
-
-    def _in_words(self) -> str:
-        newest = self._newest() if self._answer.get("state") != "error" else None
-        if newest is None or isinstance(newest.result, SomaError):
-            said = str(self._answer.get("message"))
-        elif isinstance(newest.result, Infeasible):
-            said = newest.result.message
-        else:
-            said = "; ".join(
-                f"{choice.agent} on {choice.primary.target}"
-                for choice in newest.result.plan.choices
-            )
+        self._worker.wait()
         where = f"The tuner of run {self.run} moves in JupyterLab and Voila. Its choice here:"
-        return f"<p>{escape(where)} {escape(said)}.</p>"
+        said = in_words(self._latest) if self._latest else self._answer["message"]
+        return {**data, "text/html": f"<p>{escape(where)} {escape(said)}.</p>"}, metadata
 
     # Between the threads.
-
-    def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take what the browser says; not while an answer is being sent."""
-        with self._publishing:
-            super().set_state(sync_data)
 
     @traitlets.observe("_demands")
     def _on_demands(self, _: object) -> None:
@@ -377,10 +333,9 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
     def _sheet_for(self, run_id: str) -> Sheet:
         if self._has_new_trials or self._current_sheet.comparison.run.id != run_id:
             self._has_new_trials = False
-            with self._opened() as opened:
-                self._current_sheet = Sheet(compare_run(opened, run_id))
+            self._current_sheet = Sheet(self._all_runs.compare(run_id))
             self._side.load(self._current_sheet.evidence)
-            self._publish(_sheet=self._sheet_as_json())
+            self._publish(_sheet=self._sheet_as_json(), _exported={})
         return self._current_sheet
 
     def _sheet_as_json(self) -> dict[str, Any]:
@@ -438,56 +393,4 @@ class RoutingTuner(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has 
         except SomaError as error:
             self._publish(_exported={"error": str(error)})
             return
-        self._publish(
-            _exported={
-                "path": str(done.path),
-                "changed": done.changed,
-                "against": str(done.against),
-                "difference": None if done.difference is None else list(done.difference),
-                "unreadable": done.unreadable,
-            }
-        )
-
-    def _publish(self, **traits: Any) -> None:
-        with self._publishing:
-            for name, value in traits.items():
-                setattr(self, name, value)
-
-    @contextmanager
-    def _opened(self) -> Iterator[Store]:
-        if isinstance(self._store, Store):
-            yield self._store
-            return
-        with Store(self._store) as opened:
-            yield opened
-
-
-def _find_runs(store: Store, runs: str | Sequence[str] | None) -> list[dict[str, str]]:
-    if runs is None:
-        found = store.runs()[::-1]
-        if not found:
-            raise ConfigError(f"{store.location}: holds no run; make one by soma-bench sweep")
-    else:
-        named = [runs] if isinstance(runs, str) else list(runs)
-        if not named:
-            raise ConfigError("no run is named; give a run's id, a sweep's name, or latest")
-        found = [store.find_run(text) for text in named]
-    return [{"id": run.id, "name": run.name, "started_at": run.started_at} for run in found]
-
-
-def tuner_or_advice(**arguments: Any) -> Any:
-    """A tuner, or where there is nothing to tune a text that says what to do.
-
-    For pages that are opened by people who have not measured anything yet; takes what
-    `RoutingTuner` takes.
-    """
-    try:
-        return RoutingTuner(**arguments)
-    except ConfigError as error:
-        import ipywidgets
-
-        return ipywidgets.HTML(
-            f'<p role="alert"><b>There is nothing to tune yet.</b> {escape(str(error))}</p>'
-            "<p>Measure something first, for example by <code>make demo</code>, or by"
-            " <code>soma-bench sweep sweeps/m4max.yaml</code>; then load this page again.</p>"
-        )
+        self._publish(_exported=done.as_json())

@@ -18,6 +18,11 @@ const html = (tag, attributes = {}, ...children) =>
 const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 
+// Text that stays is left alone, so that the browser has nothing to lay out again.
+const say = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
+};
+
 let lastId = 0;
 const newId = () => `soma-tuner-${++lastId}`;
 

@@ -95,7 +95,7 @@ function players(agent, change) {
   };
   const count = () => {
     const playing = boxes.filter((box) => box.checked).length;
-    summary.textContent = `${playing} of ${boxes.length} targets may play`;
+    say(summary, `${playing} of ${boxes.length} targets may play`);
   };
   const all = (checked) => () => {
     for (const box of boxes) box.checked = checked;

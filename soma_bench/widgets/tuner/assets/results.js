@@ -34,7 +34,7 @@ function routingTable(sheet) {
         ]
       : [[none], ["", ""], ["", ""], [""]];
     row.forEach((cell, column) =>
-      [...cell.children].forEach((span, place) => (span.textContent = texts[column][place])),
+      [...cell.children].forEach((span, place) => say(span, texts[column][place])),
     );
     row[0].title = target?.target ?? "";
   };
@@ -53,7 +53,7 @@ function routingTable(sheet) {
         const fallback = choice && known(choice.fallback) ? agent.targets[choice.fallback] : null;
         write(cells[index][0], choice && agent.targets[choice.primary], "–");
         write(cells[index][1], fallback, chosen ? "none" : "–");
-        reasons[index].textContent = choice?.why ?? "";
+        say(reasons[index], choice?.why ?? "");
         reasons[index].title = choice?.why ?? "";
       });
     },
@@ -85,7 +85,8 @@ function verdict(answer) {
 function buildResults(sheet, actions) {
   const said = html("p", { class: "st-verdict", role: "status", "aria-live": "polite" });
   const table = routingTable(sheet);
-  const beside = html("ul", { class: "st-beside-list", "aria-label": "What to know beside the choice" });
+  const items = Array.from({ length: 4 }, () => html("li"));
+  const beside = html("ul", { class: "st-beside-list", "aria-label": "What to know beside the choice" }, ...items);
   const front = frontPicture();
   const targets = targetsPicture(sheet);
   const time = clockPicture(sheet);
@@ -100,9 +101,12 @@ function buildResults(sheet, actions) {
         ? ["binding", "prices", "second"].map((name) => parts.parts[name]?.text ?? (fresh ? "…" : ""))
         : [];
     if (answer?.state === "chosen") lines.splice(2, 0, answer.doubts);
-    beside.replaceChildren(
-      ...lines.filter(Boolean).map((text) => html("li", { class: fresh || text === answer.doubts ? "" : "st-stale" }, text)),
-    );
+    items.forEach((item, place) => {
+      const text = lines[place] ?? "";
+      say(item, text);
+      item.hidden = !text;
+      item.className = fresh || text === answer?.doubts ? "" : "st-stale";
+    });
     const points = parts.parts.front?.points ?? null;
     front.show({ answer, ...(points ? { points } : {}), fresh: Boolean(fresh && points) });
   };
@@ -120,7 +124,7 @@ function buildResults(sheet, actions) {
     ),
     showAnswer(next, demands) {
       answer = next;
-      said.textContent = verdict(next);
+      say(said, verdict(next));
       said.classList.toggle("st-no", next.state !== "chosen");
       table.show(next);
       const { constraints, excluded } = demands;

@@ -81,7 +81,7 @@ function buildHead(model, sheet, edit, send) {
       ),
       state,
     ),
-    showState: (text) => (state.textContent = text),
+    showState: (text) => say(state, text),
   };
 }
 

@@ -34,11 +34,12 @@ demo: $(READY)
 	@for name in $(NOTEBOOKS); do \
 		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --cwd notebooks --html || exit 1; \
 	done
+	@$(BIN)/soma-bench report demo --profile routing_profiles/demo.json --out reports/demo.html
 	@$(MAKE) --no-print-directory reports/example.txt
 	@$(BIN)/soma-bench profile show routing_profiles/demo.json
 	@if command -v node >/dev/null 2>&1; then node data/examples/print_routes.mjs reports/demo.config.mjs; \
 		else echo "node is not installed: the exported module was not loaded"; fi
-	@echo "done: look at reports/02_compare.html, reports/03_tune_and_export.html and reports/example.txt"
+	@echo "done: look at reports/demo.html, reports/02_compare.html and reports/example.txt"
 
 # The live analysis calls models, so it runs again only when the profile has changed.
 reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)

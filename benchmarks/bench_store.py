@@ -3,7 +3,7 @@
     python benchmarks/bench_store.py [--trials 1000 10000 100000] [--url postgresql://...] [--json]
 
 Five agents with sixty targets each; real cases and scorers, answers and figures by chance. Trials
-are recorded in batches of 500 and read back row by row; the run is scored, and compared with and
+are drawn and recorded in batches of 500 and read back row by row; the run is scored, and compared with and
 without its details. Times are CPU seconds of this process, which other work on the machine hardly
 changes, with the wall's beside them where a server works too; the last column is the time at N
 over that at the first N, divided by how much larger N is: 1 where the cost grows as N does.

@@ -47,8 +47,10 @@ reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)
 		{ test $$? -eq 1 && echo "no report: the tiny model gave no usable answer this time" >> $@; }
 	@cat $@
 
+# The embedded model takes all cores itself: tests that run it come one after another.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not model" -n 2
+	$(BIN)/python -m pytest -m model
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -317,3 +317,25 @@ def test_feasibility_of_the_infeasible_is_the_solvers() -> None:
     quick = is_feasible(tables, demands)
     with by_solver_alone():
         assert is_feasible(tables, demands) == quick
+
+
+def test_chain_beside_the_fallback_counts_where_no_other_limit_holds_it() -> None:
+    """The other reader alone takes longer than is allowed with a stage on its fallback."""
+    evidence = [
+        item
+        for agent in AGENTS
+        for item in (
+            row(agent, "ollama:a", quality=0.9, latency_p50_s=1.0),
+            row(agent, "ollama:b", quality=0.5, latency_p50_s=1.0),
+        )
+    ]
+    evidence += [row("radiologist", "ollama:slow", quality=1.0, latency_p50_s=4.0)]
+    constraints = Constraints(
+        max_latency_s=5,
+        max_degraded_latency_s=6,
+        latency="p50",
+        require_fallback={"pathologist": True},
+    )
+    for ask in (by_bounds_alone, by_solver_alone):
+        with ask():
+            assert what_binds(evidence, constraints, pipeline="parallel") == ()

@@ -32,7 +32,7 @@ demo: $(READY)
 	@$(BIN)/soma-bench models quantize Q8_0 Q4_0
 	$(BIN)/soma-bench sweep sweeps/demo.yaml $(if $(FRESH),--fresh)
 	@for name in $(NOTEBOOKS); do \
-		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --cwd notebooks --html || exit 1; \
+		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --html || exit 1; \
 	done
 	@$(BIN)/soma-bench report demo --profile routing_profiles/demo.json --out reports/demo.html
 	@$(MAKE) --no-print-directory reports/example.txt

@@ -111,12 +111,12 @@ def outcome_of(finish: str | None, failure: str | None) -> str:
 
 def ended_counts(store: Store, run_id: str) -> list[Ended]:
     """How the run's trials ended, counted by agent, target and outcome."""
-    outcome = _outcome()
+    # Grouped by its name: PostgreSQL takes the same expression with its parameters for another one.
     query = (
-        _of_run(run_id, TRIALS.c.agent, TRIALS.c.target, outcome.label("outcome"))
+        _of_run(run_id, TRIALS.c.agent, TRIALS.c.target, _outcome().label("outcome"))
         .add_columns(sa.func.count().label("count"))
-        .group_by(TRIALS.c.agent, TRIALS.c.target, outcome)
-        .order_by(TRIALS.c.agent, TRIALS.c.target, outcome)
+        .group_by(TRIALS.c.agent, TRIALS.c.target, "outcome")
+        .order_by(TRIALS.c.agent, TRIALS.c.target, "outcome")
     )
     return [Ended(**row) for row in store._rows(query)]
 

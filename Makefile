@@ -6,14 +6,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
-PAPERMILL := $(BIN)/papermill --cwd notebooks --no-progress-bar --log-level ERROR
-NOTEBOOKS := 01_sweep 02_compare 03_tune_and_export
+NOTEBOOKS := 01_sweep 02_compare 03_tune_and_export 04_latency 05_thinking 06_quantization
 FRESH ?=
 
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench lab clean install lock picture
+.PHONY: demo test lint bench lab tuner clean install lock picture
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -33,9 +32,7 @@ demo: $(READY)
 	@$(BIN)/soma-bench models quantize Q8_0 Q4_0
 	$(BIN)/soma-bench sweep sweeps/demo.yaml $(if $(FRESH),--fresh)
 	@for name in $(NOTEBOOKS); do \
-		echo "notebook $$name"; \
-		$(PAPERMILL) notebooks/$$name.ipynb reports/$$name.ipynb || exit 1; \
-		$(BIN)/jupyter nbconvert --log-level ERROR --to html reports/$$name.ipynb || exit 1; \
+		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --cwd notebooks --html || exit 1; \
 	done
 	@$(MAKE) --no-print-directory reports/example.txt
 	@$(BIN)/soma-bench profile show routing_profiles/demo.json
@@ -64,6 +61,12 @@ bench: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+# The tuner without notebooks: for this machine alone, and for who has the address with its token.
+tuner: $(READY)
+	@echo "open the address that is printed below; Ctrl-C stops it"
+	@JUPYTER_PATH=notebooks $(BIN)/voila notebooks/tuner.ipynb --template=soma --no-browser \
+		--Voila.ip=127.0.0.1 --Voila.auto_token=True
 
 # The README's picture, from a finished demo.
 picture: $(READY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,14 @@ from soma_bench.files import write_atomically
 from soma_bench.optimize import (
     Binding,
     Infeasible,
+    Order,
     Solution,
     build_profile,
     optimize,
     what_binds,
 )
-from soma_bench.routing.constraints import Constraints, Pipeline
+from soma_bench.routing.constraints import Constraints, Objective
+from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.export import export_profile
 from soma_bench.routing.profile import Profile, resolve, save_profile
 from soma_bench.types import AGENTS, AgentName
@@ -41,7 +43,13 @@ class Tuning:
 
 
 def tune(
-    comparison: Comparison, constraints: Constraints, *, pipeline: Pipeline, name: str
+    comparison: Comparison,
+    constraints: Constraints,
+    *,
+    pipeline: Order,
+    name: str,
+    objective: Objective = "quality_latency_cost",
+    evidence: Sequence[Evidence] | None = None,
 ) -> Tuning:
     """Choose the best routing for a run's figures under the constraints.
 
@@ -50,19 +58,20 @@ def tune(
         constraints: what the routing must hold.
         pipeline: how the stages run.
         name: the profile's name.
+        objective: what is best.
+        evidence: the rows of the comparison that may be chosen from; all by default.
 
     Raises:
         ConfigError: an agent has no figures, a limit cannot be checked, or the name does not fit.
     """
-    answer = optimize(comparison.evidence, constraints, pipeline=pipeline)
+    rows = comparison.evidence if evidence is None else evidence
+    answer = optimize(rows, constraints, pipeline=pipeline, objective=objective)
     if isinstance(answer, Infeasible):
         return Tuning(answer=answer, binding=(), routing=answer)
-    profile = build_profile(
-        answer, name=name, evidence=comparison.evidence, provenance=comparison.provenance
-    )
+    profile = build_profile(answer, name=name, evidence=rows, provenance=comparison.provenance)
     return Tuning(
         answer=answer,
-        binding=what_binds(comparison.evidence, constraints, pipeline=pipeline),
+        binding=what_binds(rows, constraints, pipeline=pipeline),
         routing=profile.sealed(),
     )
 

@@ -111,20 +111,21 @@ def voila(
     theme: str = "light",
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Voila serving one notebook.
+    """Voila serving one notebook in this project's template, as ``make tuner`` does.
 
     Args:
         notebook: which one.
         scratch: an empty folder for runtime files and the log.
-        theme: ``light`` or ``dark``.
+        theme: ``light``, which is dark for readers who prefer it so, or ``dark`` for all.
         variables: environment variables for the server and its kernels.
     """
     token = secrets.token_hex(16)
     command = [
         *("-m", "voila", str(notebook), "--no-browser", "--Voila.ip=127.0.0.1", "--port=0"),
-        *(f"--token={token}", f"--theme={theme}"),
+        *(f"--token={token}", "--template=soma", f"--theme={theme}"),
     ]
-    with _served(command, token, scratch, variables or {}) as server:
+    template = {"JUPYTER_PATH": str(ROOT / "notebooks")}
+    with _served(command, token, scratch, {**template, **(variables or {})}) as server:
         yield server
 
 
@@ -160,12 +161,13 @@ def open_page(
             context.on("request", lambda request: _note_stranger(request.url, strangers))
             context.on("weberror", lambda event: errors.append(str(event.error)))
             page = context.pages[0] if context.pages else context.new_page()
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(60_000)
             yield page
         finally:
             context.close()
-    assert not strangers, f"the page asked for what is not on this machine: {strangers}"
-    assert not errors, f"the page threw: {errors}"
+    wrong = [f"asked for {address}, which is not on this machine" for address in strangers]
+    wrong += [f"threw {error}" for error in errors]
+    assert not wrong, f"the page {'; '.join(wrong)}"
 
 
 def open_notebook(page: Any, lab: Server, path: str) -> None:

@@ -26,15 +26,22 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
     "confirm": ("soma_bench.cli.confirm:confirm", "Measure whole analyses on a profile's targets."),
     "gate": ("soma_bench.cli.gate:gate", "Hold a run against a profile: exit code 1 when worse."),
+    "report": ("soma_bench.cli.report:report", "Write a run's report as one HTML file."),
     "profile": (
         "soma_bench.cli.profile:profile",
         "Validate, show, compare, lint and sign profiles.",
     ),
-    "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
+    "export": (
+        "soma_bench.cli.profile:export",
+        "Export a profile as JSON, a module for Node or .env.",
+    ),
     "route": ("soma_bench.cli.route:route", "Say where an agent's question goes, and why."),
     "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
+    "replay": ("soma_bench.cli.replay:replay", "Try a profile on recorded calls."),
+    "serve": ("soma_bench.cli.serve:serve", "Serve reports by a profile to SOMA's front end."),
+    "notebook": ("soma_bench.cli.notebook:notebook", "Execute a notebook with checked parameters."),
 }
 
 _MAX_LINE = 1200
@@ -112,6 +119,9 @@ def _treat_sigterm_as_interrupt() -> list[int]:
 
     def interrupt(number: int, _: FrameType | None) -> None:
         received.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # So a shell starts what it puts into the background.
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)

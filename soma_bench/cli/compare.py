@@ -17,10 +17,10 @@ from soma_bench.cli.output import (
 )
 from soma_bench.comparison import Comparison, Samples, compare_run, headline_figures
 from soma_bench.routing.evidence import Evidence
-from soma_bench.separation import SMALL_DIFFERENCE
 from soma_bench.settings import store_location
+from soma_bench.standing import how_sure, standing
 from soma_bench.sweeps.store import Store
-from soma_bench.types import AGENTS, AgentName
+from soma_bench.types import AGENTS
 
 _COLUMNS = [
     "target",
@@ -106,64 +106,21 @@ def _print(comparison: Comparison) -> None:
             cells = [
                 _cells(
                     row,
-                    _standing(comparison, row),
+                    standing(comparison, row),
                     headline_figures(comparison, row),
                     comparison.samples[agent, row.target],
                 )
                 for row in rows
             ]
             print_table(f"{agent}: {rows[0].metric}", _COLUMNS, cells)
-            _say_how_sure(comparison, agent)
+            told = how_sure(comparison, agent)
+            if told:
+                click.echo(told)
             click.echo()
     if not all(samples.clean for samples in comparison.samples.values()):
         click.echo("! every trial was cold or busy: measure again on a quiet machine")
     if any(row.synthetic for row in comparison.evidence):
         click.echo("* synthetic weights: derived for tests, no evidence about a deployable model")
-
-
-def _standing(comparison: Comparison, row: Evidence) -> str:
-    """What the figures prove of a target beside the best one."""
-    looks = comparison.looks.get(row.agent)
-    if looks:
-        if row.target == looks[-1].chosen:
-            return "chosen, held-out cases" if row.selection == "held_out" else "chosen, same cases"
-        if row.target in looks[-1].survivors:
-            return "may be the best"
-        dropped = next((look.n for look in looks if row.target not in look.survivors), looks[-1].n)
-        return f"dropped at {dropped}"
-    pair = comparison.against_best.get((row.agent, row.target))
-    if pair is None:
-        return "best"
-    if pair.is_worse:
-        return f"worse by {-pair.difference.mean:.3f}"
-    if pair.more_cases is None:
-        return "not told apart"
-    return f"not told apart, +{pair.more_cases} cases"
-
-
-def _say_how_sure(comparison: Comparison, agent: AgentName) -> None:
-    looks = comparison.looks.get(agent)
-    if looks:
-        last = looks[-1]
-        click.echo(
-            f"raced to {last.n} cases: {len(last.survivors)} of {len(looks[0].standings)} may be the"
-            f" best; stopped as {last.stop or 'answers are missing'}; expected regret of the leader"
-            f" {last.regret:.3f}"
-        )
-        return
-    rivals = [pair for pair in comparison.against_best.values() if pair.agent == agent]
-    design = comparison.designs.get(agent)
-    if not rivals:
-        return
-    close = sum(not pair.is_worse for pair in rivals)
-    text = f"{close} of {len(rivals)} cannot be told from the best"
-    if design:
-        text += (
-            f"; {design.cases} cases show a difference of {design.detectable:.2f}, and"
-            f" {SMALL_DIFFERENCE} takes about {design.cases_for_small}"
-            f" ({design.comparisons} comparisons, power 80 %)"
-        )
-    click.echo(text)
 
 
 def _cells(

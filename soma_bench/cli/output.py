@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -11,8 +10,21 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from soma_bench.amounts import dollars, gibibytes, seconds
 from soma_bench.settings import DEFAULT_STORE, STORE_VARIABLE
 from soma_bench.types import Target
+
+__all__ = [
+    "Command",
+    "dollars",
+    "gibibytes",
+    "json_option",
+    "print_json",
+    "print_table",
+    "seconds",
+    "store_option",
+    "tell_of_retirements",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,23 +63,3 @@ def tell_of_retirements(targets: Iterable[Target]) -> None:
 
     for warning in retirement_warnings(targets):
         click.echo(f"note: {warning}", err=True)
-
-
-def gibibytes(size_bytes: float | None) -> str:
-    """A size for people; ``?`` where nobody knows it."""
-    return "?" if size_bytes is None else f"{size_bytes / (1 << 30):.2f} GiB"
-
-
-def dollars(value: float | None) -> str:
-    """A price for people, small ones with their first digits; ``?`` where nobody knows it."""
-    if value is None:
-        return "?"
-    decimals = 2 if value <= 0 or value >= 1 else 1 - math.floor(math.log10(value))
-    return f"${value:.{decimals}f}"
-
-
-def seconds(value: float | None) -> str:
-    """A time for people; ``?`` where nobody knows it."""
-    if value is None:
-        return "?"
-    return f"{value:.2f} s" if value < 100 else f"{value / 60:.1f} min"

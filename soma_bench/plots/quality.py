@@ -165,4 +165,4 @@ def _note(evidence: Sequence[Evidence], look: Look, columns: int) -> str:
     parts.append("Intervals are 95 %, over cases, or over what cases share such as a patient.")
     if any(row.synthetic for row in evidence):
         parts.append(SYNTHETIC_NOTE)
-    return fill(" ".join(parts), width=58 * columns)
+    return fill(" ".join(parts), width=54 * columns)

@@ -19,6 +19,7 @@ from soma_bench.sweeps.store.records import (
     TrialStatus,
     now,
 )
+from soma_bench.sweeps.store.summary import Summing
 from soma_bench.sweeps.store.writing import Writing
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-class Store(Writing, Reading):
+class Store(Writing, Reading, Summing):
     """Reads and writes runs, trials and scores, and sums them up; see `Database` for opening it."""
 
 

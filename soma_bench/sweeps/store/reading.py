@@ -99,10 +99,17 @@ class Reading(Database):
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
-    def trials(self, run_id: str) -> Iterator[Mapping[str, Any]]:
+    def trials(
+        self, run_id: str, *, without_score: Mapping[AgentName, int] | None = None
+    ) -> Iterator[Mapping[str, Any]]:
         """The run's trials that have ended, in the order of the plan, each with its case.
 
         Every mapping has the fields of `TrialRecord` and ``suite``, ``case_digest``, ``case``.
+
+        Args:
+            run_id: the run.
+            without_score: a scorer's version by agent; only finished trials that have no score of
+                that version are wanted.
         """
         query = (
             sa.select(
@@ -116,6 +123,13 @@ class Reading(Database):
             .where(RUN_TRIALS.c.run_id == run_id)
             .order_by(RUN_TRIALS.c.position)
         )
+        if without_score is not None:
+            scored = sa.exists().where(
+                SCORES.c.key == TRIALS.c.key,
+                SCORES.c.case_digest == RUN_TRIALS.c.case_digest,
+                SCORES.c.scorer_version == sa.case(dict(without_score), value=TRIALS.c.agent),
+            )
+            query = query.where(TRIALS.c.status == "done", ~scored)
         for row in self._rows(query):
             trial = {name: row[name] for name in row if name not in _JOINED}
             record = self._record(TRIAL, trial, f"trial {row['key']}")
@@ -124,6 +138,13 @@ class Reading(Database):
             if not isinstance(row["case"], dict):
                 raise ConfigError(f"{self.location}: is damaged: the case of {record.key} is none")
             yield {**row, **{name: getattr(record, name) for name in trial}}
+
+    def cases(self, run_id: str) -> dict[str, str]:
+        """The run's cases as JSON, by their digest."""
+        planned = sa.select(RUN_TRIALS.c.case_digest).where(RUN_TRIALS.c.run_id == run_id)
+        query = sa.select(CASES.c.digest, sa.cast(CASES.c.content, sa.Text).label("content"))
+        rows = self._rows(query.where(CASES.c.digest.in_(planned)))
+        return {row["digest"]: row["content"] for row in rows}
 
     def scores(self, run_id: str) -> Iterator[ScoreRecord]:
         """All scores of the run's trials by the run's own cases, of every scorer version."""

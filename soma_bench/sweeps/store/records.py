@@ -12,10 +12,10 @@ from pydantic import Field, TypeAdapter
 from soma_bench.types import AgentName, FinishReason
 
 TrialStatus = Literal["done", "error"]
-_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0)]
-_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,29 +79,29 @@ class TrialRecord:
     thoughts: str | None = None
     finish: FinishReason | None = None
     structured_by: str | None = None
-    prompt_tokens: _Count | None = None
-    cached_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    thinking_tokens: _Count | None = None
-    queue_s: _Seconds | None = None
-    load_s: _Seconds | None = None
-    first_token_s: _Seconds | None = None
-    first_answer_token_s: _Seconds | None = None
-    prefill_s: _Seconds | None = None
-    decode_s: _Seconds | None = None
-    total_s: _Seconds | None = None
+    prompt_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    output_tokens: Count | None = None
+    thinking_tokens: Count | None = None
+    queue_s: Seconds | None = None
+    load_s: Seconds | None = None
+    first_token_s: Seconds | None = None
+    first_answer_token_s: Seconds | None = None
+    prefill_s: Seconds | None = None
+    decode_s: Seconds | None = None
+    total_s: Seconds | None = None
     start: str | None = None
     """``cold`` where this call loaded the model, ``warm`` where it was loaded already; None where
     the backend does not say, as clouds do not."""
-    other_cpu_share: _Share | None = None
+    other_cpu_share: Share | None = None
     """Share of this machine's CPU time that went to processes with no part in the trial."""
     busy: bool | None = None
     """Whether that was so much that the trial's latency is not to be relied on."""
     power_mode: str | None = None
     """macOS's power mode while it ran; None elsewhere."""
-    memory_bytes: _Count | None = None
-    cost_usd: _Dollars | None = None
+    memory_bytes: Count | None = None
+    cost_usd: Dollars | None = None
     """Price of the call: its fee in the cloud, its electricity on one's own machine; None where it
     is not known."""
     cost_basis: str | None = None
@@ -132,7 +132,7 @@ class LookRecord:
     look: Annotated[int, Field(ge=1)]
     n: Annotated[int, Field(ge=2)]
     """Independent cases (clusters) that every target still in the race was measured on."""
-    alpha: _Share
+    alpha: Share
     """The look's share of the race's error."""
     standings: Sequence[Mapping[str, Any]]
     """Every target still in the race: ``target, mean, rival, t, p, dropped_by``."""

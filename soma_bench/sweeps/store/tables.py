@@ -133,6 +133,12 @@ LOOKS = sa.Table(
     sa.Column("scorer_version", sa.Integer, nullable=False),
 )
 
+# A comparison looks up every trial of a run by its key, and in the order of the keys these lookups
+# are next to each other.
+sa.Index(
+    "run_trials_by_key",
+    *(RUN_TRIALS.c[name] for name in ("run_id", "key", "case_digest", "position")),
+).ddl_if(dialect="sqlite")
 # What a comparison sums up stands behind prompts and answers of many kilobytes in an SQLite row; an
 # index that holds it all is read instead of the rows. PostgreSQL keeps long texts apart by itself.
 sa.Index(

@@ -12,6 +12,9 @@ def upgrade() -> None:
     op.create_index("run_trials_by_position", "run_trials", ["run_id", "position"])
     if op.get_bind().dialect.name == "sqlite":
         op.create_index(
+            "run_trials_by_key", "run_trials", ["run_id", "key", "case_digest", "position"]
+        )
+        op.create_index(
             "trials_by_key_with_figures",
             "trials",
             [

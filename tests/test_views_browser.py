@@ -13,16 +13,10 @@ from browser import open_page, scrolls_sideways
 from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.store import Store
 from soma_bench.widgets import SweepView, TrialInspector
-from test_inspector import HOSTILE, SUITES, script
+from test_inspector import HOSTILE, TWO_AGENTS, script
 from test_runner import declared
 from test_sweep_view import Gate, execute, pool_of
 
-CHANGES = {
-    "suites": {
-        "alignment": str(SUITES / "alignment.jsonl"),
-        "radiologist": str(SUITES / "radiologist-generated.jsonl"),
-    }
-}
 SHOW = """
 async ([script, style]) => {
   const source = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
@@ -63,7 +57,7 @@ def show(page: Any, view: SweepView | TrialInspector) -> None:
 def test_a_sweep_is_paused_resumed_and_seen_to_its_end_by_keys_alone(tmp_path: Path) -> None:
     gate = Gate(free=2)
     view = SweepView(
-        declared(**CHANGES),
+        declared(suites=TWO_AGENTS),
         store=str(tmp_path / "runs.db"),
         providers=pool_of(lambda request: gate(request) and script(request)),
     )
@@ -85,7 +79,7 @@ def test_a_sweep_is_paused_resumed_and_seen_to_its_end_by_keys_alone(tmp_path: P
 def test_trials_are_filtered_opened_and_compared_by_keys_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "runs.db")
     with Store(path, create=True) as store:
-        score_run(store, execute(store, script, **CHANGES))
+        score_run(store, execute(store, script, suites=TWO_AGENTS))
     with TrialInspector(store=path) as inspector, open_page(tmp_path) as page:
         show(page, inspector)
         page.get_by_text("1 to 24 of 24 trials").wait_for()

@@ -34,7 +34,7 @@ from soma_bench.sweeps.queries import (
     places,
     planned_cases,
 )
-from soma_bench.sweeps.scores import _score
+from soma_bench.sweeps.scores import score_trial
 from soma_bench.sweeps.spec import sweep_from
 from soma_bench.sweeps.store import RunRecord, ScoreRecord, Store
 from soma_bench.types import AGENTS, AgentName
@@ -304,7 +304,7 @@ class RunningFigures:
     def _score_answers(self, keys: Sequence[str]) -> None:
         scores: list[ScoreRecord] = []
         for row in answers_of(self._store, self._run.id, keys):
-            score = _score(row)
+            score = score_trial(row)
             scores.append(score)
             self._score[row["position"]] = score.primary_value
             self._outcome[row["position"]] = _OUTCOME[outcome_of(row["finish"], score.failure)]

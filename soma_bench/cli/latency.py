@@ -18,7 +18,7 @@ from soma_bench.files import write_atomically
 from soma_bench.latency.door import Door
 from soma_bench.latency.load import Load
 from soma_bench.latency.measure import Job, measure
-from soma_bench.latency.objectives import parse_objectives
+from soma_bench.latency.objectives import Objectives, parse_objectives
 from soma_bench.latency.report import Report, report_text
 from soma_bench.latency.work import Work, made_up_work, production_concurrency, suite_work
 from soma_bench.providers.pool import ProviderPool
@@ -67,7 +67,7 @@ class _Asked:
         )
 
 
-class _Counts(click.ParamType):
+class _Counts(click.ParamType[tuple[int, ...]]):
     """Whole numbers with commas between them."""
 
     name = "N,..."
@@ -255,7 +255,7 @@ def _target(text: str) -> Target:
 
 
 async def _measure(
-    asked: _Asked, targets: Sequence[Target], profile: Profile | None, objectives: dict[str, float]
+    asked: _Asked, targets: Sequence[Target], profile: Profile | None, objectives: Objectives
 ) -> Report:
     if profile is None:
         pool = ProviderPool()

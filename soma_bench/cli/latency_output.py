@@ -150,7 +150,7 @@ def _percentile(found: Percentile) -> str:
 def _ms(value_s: float | None) -> str:
     if value_s is None:
         return "?"
-    return f"{value_s:.2f} s" if abs(value_s) >= 10 else f"{value_s * 1e3:.1f} ms"
+    return f"{value_s:.2f} s" if abs(value_s) >= 1 else f"{value_s * 1e3:.1f} ms"
 
 
 def _number(value: float | None) -> str:

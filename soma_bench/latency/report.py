@@ -23,8 +23,6 @@ from soma_bench.scoring.statistics import mean_interval
 from soma_bench.sweeps.machine import MachineLoad
 from soma_bench.types import ModelIdentity
 
-SCHEMA_VERSION = 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
@@ -109,7 +107,7 @@ class TargetReport:
 class Report:
     """A whole measurement."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     measured_at: str
     """ISO 8601, UTC."""
     environment: dict[str, Any]

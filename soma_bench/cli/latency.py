@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from soma_bench.cases.images import has_image
 from soma_bench.cli.latency_output import print_report
 from soma_bench.cli.output import json_option
 from soma_bench.environment import read_environment
@@ -20,7 +21,13 @@ from soma_bench.latency.load import Load
 from soma_bench.latency.measure import Job, measure
 from soma_bench.latency.objectives import Objectives, parse_objectives
 from soma_bench.latency.report import Report, report_text
-from soma_bench.latency.work import Work, made_up_work, production_concurrency, suite_work
+from soma_bench.latency.work import (
+    Work,
+    agent_suite,
+    made_up_work,
+    production_concurrency,
+    suite_work,
+)
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.routing.context import strictest
 from soma_bench.routing.overrides import provider_factory, under
@@ -295,10 +302,12 @@ async def _agent_job(
     return _job(asked, door, work, usual=production_concurrency(profile, agent, asked.analyses))
 
 
-async def _suite_work(asked: _Asked, door: Door, agent: AgentName, suite: Path | None) -> Work:
-    sees = (await door.provider.capabilities(door.target.model)).vision
-    path = suite or _SUITES / f"{agent}.jsonl"
-    return suite_work(door.target, agent, path, options=asked.options, sees=sees)
+async def _suite_work(asked: _Asked, door: Door, agent: AgentName, path: Path | None) -> Work:
+    suite = agent_suite(agent, path or _SUITES / f"{agent}.jsonl")
+    sees = False
+    if any(has_image(case) for case in suite.cases):
+        sees = (await door.provider.capabilities(door.target.model)).vision
+    return suite_work(door.target, agent, suite, options=asked.options, sees=sees)
 
 
 def _job(asked: _Asked, door: Door, work: Work, *, usual: int) -> Job:

@@ -55,7 +55,8 @@ def _percentile(ordered: Sequence[float], percent: float) -> Percentile:
     low, high = _ranks(len(ordered), percent / 100)
     return Percentile(
         percent=percent,
-        value=percentile(ordered, percent),
+        # Interpolation between equal values may round to one beside them.
+        value=min(max(percentile(ordered, percent), ordered[low]), ordered[high]),
         low=ordered[low],
         high=ordered[high],
         needed=needed,
@@ -66,13 +67,12 @@ def _percentile(ordered: Sequence[float], percent: float) -> Percentile:
 def _ranks(n: int, share: float) -> tuple[int, int]:
     """Places in the sorted values, counted from 0, of an interval's two ends.
 
-    The value at place k is above the quantile when at most k values are below it, and the two ends
-    each leave out at most half of the level.
+    The value at place k lies above the quantile when at most k values lie below it, and beneath it
+    when more than k do; each end may be on the wrong side in half of what the level leaves.
     """
     from scipy.special import bdtr
 
     below = [float(bdtr(k, n, share)) for k in range(n)]
-    low = max(k for k in range(n) if k == 0 or below[k - 1] <= _TAIL)
-    high = min(k for k in range(n) if k == n - 1 or below[k] >= 1 - _TAIL)
-    # The rank of the estimate itself always lies between.
+    low = max(k for k in range(n) if below[k] <= _TAIL)
+    high = min(k for k in range(n) if below[k] >= 1 - _TAIL)
     return low, high

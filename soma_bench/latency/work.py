@@ -9,7 +9,7 @@ from pathlib import Path
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.images import has_image, load_images
-from soma_bench.cases.suite import load_suite
+from soma_bench.cases.suite import Suite, load_suite
 from soma_bench.errors import ConfigError
 from soma_bench.pipeline.graph import GRAPHS, Stage
 from soma_bench.routing.profile import Profile, resolve
@@ -94,31 +94,40 @@ def made_up_work(
     return Work(name, request)
 
 
+def agent_suite(agent: AgentName, path: Path) -> Suite:
+    """An agent's suite.
+
+    Raises:
+        ConfigError: it is wrong or another agent's.
+    """
+    suite = load_suite(path)
+    if suite.agent != agent:
+        raise ConfigError(f"{path}: holds cases of {suite.agent}, not of {agent}; name its suite")
+    return suite
+
+
 def suite_work(
-    target: Target, agent: AgentName, path: Path, *, options: Options, sees: bool
+    target: Target, agent: AgentName, suite: Suite, *, options: Options, sees: bool
 ) -> Work:
     """A suite's cases in their order, over and over, as the agent asks them in production.
 
     Args:
         target: what is asked.
         agent: whose cases they are.
-        path: the suite.
+        suite: the cases.
         options: generation settings.
         sees: whether the model is shown the cases' images.
 
     Raises:
-        ConfigError: the suite is wrong or another agent's, or an image cannot be loaded.
+        ConfigError: an image cannot be loaded.
     """
-    suite = load_suite(path)
-    if suite.agent != agent:
-        raise ConfigError(f"{path}: holds cases of {suite.agent}, not of {agent}; name its suite")
     requests = [
         AGENT_BY_NAME[agent].request(
             case.input,
             model=target.model,
             thinking=target.thinking,
             options=options,
-            images=load_images(case, path.parent) if sees and has_image(case) else (),
+            images=load_images(case, suite.path.parent) if sees and has_image(case) else (),
         )
         for case in suite.cases
     ]

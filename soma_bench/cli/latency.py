@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from soma_bench.cases.images import has_image
-from soma_bench.cli.latency_output import print_report
-from soma_bench.cli.output import json_option
+from soma_bench.cli.latency_output import print_changes, print_report
+from soma_bench.cli.output import json_option, print_json
 from soma_bench.environment import read_environment
 from soma_bench.errors import ConfigError
 from soma_bench.files import write_atomically
+from soma_bench.latency.baseline import compare_reports
 from soma_bench.latency.door import Door
 from soma_bench.latency.load import Load
 from soma_bench.latency.measure import Job, measure
 from soma_bench.latency.objectives import Objectives, parse_objectives
-from soma_bench.latency.report import Report, report_text
+from soma_bench.latency.report import Report, load_report, report_text
 from soma_bench.latency.work import (
     Work,
     agent_suite,
@@ -179,6 +180,12 @@ class _Counts(click.ParamType[tuple[int, ...]]):
 @click.option("--cache-prompt", is_flag=True, help="Let backends reuse prompts' shared beginnings.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of --rate's arrivals.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the JSON report there.")
+@click.option(
+    "--baseline",
+    "baseline_path",
+    type=click.Path(path_type=Path),
+    help="An earlier --out to compare with: exit code 1 when something is slower beyond chance.",
+)
 @json_option
 @click.pass_context
 def latency(
@@ -202,6 +209,7 @@ def latency(
     cache_prompt: bool,
     seed: int,
     out: Path | None,
+    baseline_path: Path | None,
     as_json: bool,
 ) -> None:
     """Measure how fast TARGETs answer, cold and warm, under the load that production puts on them.
@@ -212,7 +220,7 @@ def latency(
     of requests that it takes. The report begins with the harness's own error, measured against a
     loopback server of known timing.
 
-    Exit code 1 when a request failed.
+    Exit code 1 when a request failed, or when something is slower than in --baseline.
     """
     if profile_path is None and not targets:
         raise click.UsageError("name a TARGET, such as ollama:qwen3:8b-q4_K_M, or give --profile")
@@ -239,19 +247,27 @@ def latency(
         seed=seed,
     )
     objectives = parse_objectives(slo) if slo is not None else {}
+    baseline = None if baseline_path is None else load_report(baseline_path)
     profile = None if profile_path is None else load_profile(profile_path)
     parsed = [_target(text) for text in dict.fromkeys(targets)]
     report = asyncio.run(_measure(asked, parsed, profile, objectives))
     if out is not None:
         write_atomically(out, report_text(report))
+    changes = () if baseline is None else compare_reports(baseline, report)
     if as_json:
-        click.echo(report_text(report), nl=False)
+        content = {**asdict(report), **({"changes": [*map(asdict, changes)]} if baseline else {})}
+        print_json(content)
     else:
         print_report(report)
+        if baseline is not None:
+            print_changes(baseline, report, changes)
+    ctx.exit(1 if _has_failures(report) or any(change.slower for change in changes) else 0)
+
+
+def _has_failures(report: Report) -> bool:
     levels = [level for target in report.targets for level in target.levels]
     cold = [sample for target in report.targets for sample in target.cold]
-    failed = any(level.failures for level in levels) or any(sample.failure for sample in cold)
-    ctx.exit(1 if failed else 0)
+    return any(level.failures for level in levels) or any(sample.failure for sample in cold)
 
 
 def _target(text: str) -> Target:

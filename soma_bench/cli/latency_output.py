@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from soma_bench.cli.output import print_table
+from soma_bench.latency.baseline import Change
 from soma_bench.latency.harness import TRUSTED_ERROR, HarnessError
 from soma_bench.latency.measure import describe_load
 from soma_bench.latency.percentiles import PERCENTS, Percentile
@@ -24,6 +25,28 @@ def print_report(report: Report) -> None:
     for target in report.targets:
         click.echo()
         _print_target(target)
+
+
+def print_changes(then: Report, now: Report, changes: Sequence[Change]) -> None:
+    """Print what has changed since an earlier report."""
+    click.echo()
+    rows = [
+        [
+            f"{change.target}{f' ({change.agent})' if change.agent else ''}",
+            change.load,
+            change.measure,
+            _ms(change.then_p50_s),
+            _ms(change.now_p50_s),
+            f"{change.relative:+.1%}",
+            f"{change.p:.2g}",
+            "SLOWER" if change.slower else "",
+        ]
+        for change in changes
+    ]
+    columns = ["target", "load", "measure", ">p50 then", ">p50 now", ">change", ">p", ""]
+    print_table(f"against the baseline of {then.measured_at}", columns, rows)
+    if then.environment.get("hardware") != now.environment.get("hardware"):
+        click.echo("note: the baseline was measured on other hardware")
 
 
 def _print_machine(report: Report) -> None:

@@ -84,7 +84,7 @@ async def harness_errors(
         SomaError: the loopback server did not start.
     """
     schedule = schedule or Schedule()
-    async with _server(schedule) as url:
+    async with loopback_server(schedule) as url:
         provider = create_provider("openai", Backend(base_url=url))
         try:
             door = Door(Target("openai", MODEL), provider, "open")
@@ -157,7 +157,7 @@ def _measures(
 
 
 @asynccontextmanager
-async def _server(schedule: Schedule) -> AsyncIterator[str]:
+async def loopback_server(schedule: Schedule) -> AsyncIterator[str]:
     """The loopback server in a process of its own; gives its address."""
     arguments = [repr(schedule.first_token_s), repr(schedule.gap_s), str(schedule.tokens)]
     process = await asyncio.create_subprocess_exec(

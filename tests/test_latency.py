@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from routing_examples import profile_content
 from scripted import ScriptedProvider, completion
+from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cli.latency import latency
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.latency import harness
@@ -43,7 +44,7 @@ from soma_bench.latency.work import Work, made_up_work, production_concurrency
 from soma_bench.providers.embedded import PUBLISHED
 from soma_bench.routing.profile import Profile
 from soma_bench.sweeps.machine import MachineLoad
-from soma_bench.types import Chunk, Message, ModelIdentity, Options, Request, Target
+from soma_bench.types import AGENTS, Chunk, Message, ModelIdentity, Options, Request, Target
 
 QUICK = Schedule(first_token_s=0.02, gap_s=0.005, tokens=4)
 IDLE = MachineLoad(other_cpu_share=0.0, busy=False, power_mode=None)
@@ -232,8 +233,8 @@ def test_a_harness_that_is_busy_itself_spaces_requests_out():
         time.sleep(0.01)  # noqa: ASYNC251 - the harness's own work
         yield Chunk(completion=completion("word"))
 
-    found = run(ask, concurrency=32, requests=64, warm_up=64)
-    level = summarise(found, Load(concurrency=32, requests=64), IDLE, {})
+    found = run(ask, concurrency=32, requests=32, warm_up=32)
+    level = summarise(found, Load(concurrency=32, requests=32), IDLE, {})
     assert level.throughput.effective_concurrency < 16
     assert np.median([one.total_s for one in found.measured]) < 0.16
 
@@ -480,6 +481,41 @@ def test_wrong_use_is_refused_in_words(options, words, tmp_path, monkeypatch):
     ran = CliRunner().invoke(latency, options)
     assert ran.exit_code != 0
     assert words in f"{ran.output}{ran.exception}"
+
+
+def test_a_profile_is_measured_agent_by_agent_at_its_concurrency(monkeypatch, tmp_path):
+    """What is to be measured, without measuring it: each agent's primary on the agent's cases."""
+    content = profile_content(pipeline="parallel")
+    content["providers"] = {"llamacpp": {"enabled": True}}
+    content["routing"] = {
+        agent: {
+            "primary": f"llamacpp:{PUBLISHED}",
+            "fallback": None,
+            "privacy": "local_only",
+            "reason": "",
+        }
+        for agent in AGENTS
+    }
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(content))
+    planned: list[Job] = []
+
+    async def plan(jobs, **_):
+        planned.extend(jobs)
+        return Report(measured_at="", environment={}, harness=(), targets=())
+
+    monkeypatch.setattr("soma_bench.cli.latency.measure", plan)
+    ran = CliRunner().invoke(latency, ["--profile", str(path), "--json", "--analyses", "2"])
+    assert ran.exit_code == 0, ran.output
+    assert [job.work.agent for job in planned] == list(AGENTS)
+    clients = {job.work.agent: job.loads[0].concurrency for job in planned}
+    assert clients == {**dict.fromkeys(AGENTS, 2), "radiologist": 4, "pathologist": 4}
+    assert planned[0].work.request(0).schema == AGENT_BY_NAME["alignment"].schema
+    assert {job.cold_starts for job in planned} == {1}
+
+
+def test_help_has_an_example():
+    assert "Example: soma-bench latency" in CliRunner().invoke(latency, ["--help"]).output
 
 
 @pytest.mark.model

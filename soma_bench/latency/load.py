@@ -38,7 +38,7 @@ LAG_S = 0.002
 """How late the event loop may be; its timers are exact to a millisecond."""
 _FIRST_SPACING_S = 0.002
 _CLOSEST_SPACING_S = 0.0001
-_WIDEST_SPACING_S = 0.025
+_WIDEST_SPACING_S = 0.1
 """A machine that is busy with other work makes the loop late too, and no spacing helps there."""
 _FAILURES_IN_A_ROW = 10
 """After so many nothing else is to be expected of a level."""
@@ -266,7 +266,7 @@ class _Pace:
             await asyncio.sleep(due - time.perf_counter())
             now = time.perf_counter()
             if now - due > LAG_S:
-                self._spacing_s = min(1.5 * self._spacing_s, _WIDEST_SPACING_S)
+                self._spacing_s = min(2 * self._spacing_s, _WIDEST_SPACING_S)
             else:
                 self._spacing_s = max(0.9 * self._spacing_s, _CLOSEST_SPACING_S)
             self._next_start = now + self._spacing_s

@@ -16,6 +16,7 @@ from soma_bench.latency.samples import Sample
 from soma_bench.latency.work import Work
 from soma_bench.sweeps.environment import describe_environment
 from soma_bench.sweeps.machine import Watch
+from soma_bench.types import ModelIdentity
 
 OnProgress = Callable[[str, int, int | None], None]
 """Told of which target and load, how many measured requests have ended, and of how many."""
@@ -52,9 +53,14 @@ async def measure(
         ProviderError: a target failed before anything was measured.
         PrivacyError: a request may not leave this machine.
     """
+    # Asked first: a model that is not there is said at once.
+    identities = [await job.door.provider.identity(job.door.target.model) for job in jobs]
     counts = sorted({load.concurrency or 1 for job in jobs for load in job.loads})
     harness = await harness_errors(counts, schedule)
-    targets = [await _measure_job(job, objectives, on_progress) for job in jobs]
+    targets = [
+        await _measure_job(job, identity, objectives, on_progress)
+        for job, identity in zip(jobs, identities, strict=True)
+    ]
     return Report(
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=describe_environment(),
@@ -63,9 +69,10 @@ async def measure(
     )
 
 
-async def _measure_job(job: Job, objectives: Objectives, on_progress: OnProgress) -> TargetReport:
+async def _measure_job(
+    job: Job, identity: ModelIdentity, objectives: Objectives, on_progress: OnProgress
+) -> TargetReport:
     door, work = job.door, job.work
-    identity = await door.provider.identity(door.target.model)
     cold = [await _cold_start(job, number) for number in range(job.cold_starts)]
     levels = [await _level(job, load, objectives, on_progress) for load in job.loads]
     await door.provider.unload()

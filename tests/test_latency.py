@@ -226,17 +226,17 @@ def test_an_open_loops_arrivals_follow_its_seed():
 
 
 def test_a_harness_that_is_busy_itself_spaces_requests_out():
-    """10 ms of its own work a request allow 100 a second: 32 at once would each wait for the rest."""
+    """10 ms of its own work a request allow 100 a second: 16 at once would each wait for the rest."""
 
     async def ask(number: int) -> AsyncGenerator[Chunk]:
         await asyncio.sleep(0.01)
         time.sleep(0.01)  # noqa: ASYNC251 - the harness's own work
         yield Chunk(completion=completion("word"))
 
-    found = run(ask, concurrency=32, requests=32, warm_up=32)
-    level = summarise(found, Load(concurrency=32, requests=32), IDLE, {})
-    assert level.throughput.effective_concurrency < 16
-    assert np.median([one.total_s for one in found.measured]) < 0.16
+    found = run(ask, concurrency=16, requests=16, warm_up=16)
+    level = summarise(found, Load(concurrency=16, requests=16), IDLE, {})
+    assert level.throughput.effective_concurrency < 10
+    assert np.median([one.total_s for one in found.measured]) < 0.1
 
 
 def failing(kind: str, after: int = 0) -> Ask:

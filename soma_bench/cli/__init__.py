@@ -21,6 +21,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "cases": ("soma_bench.cli.cases:cases", "Make suites by seed; import them from files."),
     "sweep": ("soma_bench.cli.sweep:sweep", "Run a declared set of trials; resumes by itself."),
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
+    "store": ("soma_bench.cli.store:store", "Look at a store of trials; bring it up to date."),
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
     "confirm": ("soma_bench.cli.confirm:confirm", "Measure whole analyses on a profile's targets."),

@@ -144,7 +144,10 @@ def _radiologist(chance: random.Random, case: dict[str, Any], right: bool) -> st
     findings = [
         {
             "id": f"F{number}",
-            **{k: finding[k] for k in ("kind", "laterality", "location", "characteristics", "severity")},
+            **{
+                k: finding[k]
+                for k in ("kind", "laterality", "location", "characteristics", "severity")
+            },
             "size_mm": max(1, round(finding["size_mm"] * (1 if right else chance.uniform(0.3, 2)))),
             "confidence": chance.randint(0, 100),
         }
@@ -173,7 +176,7 @@ def _qc_reviewer(chance: random.Random, case: dict[str, Any], right: bool) -> st
     return json.dumps({"issues": issues, "score": chance.randint(0, 100), "verdict": verdict})
 
 
-def _report_writer(chance: random.Random, case: dict[str, Any], right: bool) -> str:
+def _report_writer(_: random.Random, case: dict[str, Any], right: bool) -> str:
     inputs = case["input"]
     shown = inputs["findings"] if right else inputs["findings"][:1]
     lines = [

@@ -46,7 +46,9 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 def _binaries() -> Path | None:
     """Folder of ``initdb`` and ``postgres``: the newest Debian has, else that on the path."""
     found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]), reverse=True
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda p: int(p.parts[-3]),
+        reverse=True,
     )
     on_path = shutil.which("initdb")
     return found[0].parent if found else Path(on_path).parent if on_path else None

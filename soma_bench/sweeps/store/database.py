@@ -126,7 +126,8 @@ class Database:
     def _refuse(self, context: sa.engine.ExceptionContext) -> None:
         """Say as one sentence what the database could not do: it is full, read-only, damaged, gone."""
         error = context.sqlalchemy_exception
-        if isinstance(error, sa.exc.OperationalError) or type(error) is sa.exc.DatabaseError:
+        kinds = (sa.exc.OperationalError, sa.exc.DataError)
+        if isinstance(error, kinds) or type(error) is sa.exc.DatabaseError:
             raise self._unusable(error)
 
     def _unusable(self, error: Exception) -> ConfigError:

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from soma_bench.errors import ConfigError
 from soma_bench.sweeps.store.tables import VERSION
 
-_SECRETS = ("password", "passfile", "sslpassword", "sslkey")
+_HARMLESS = frozenset({"host", "port", "dbname", "user", "sslmode", "connect_timeout"})
+"""Settings in a URL whose values may be read by others."""
 _DRIVER = "postgresql+psycopg"
 
 
@@ -34,12 +35,13 @@ def url_of(location: str) -> sa.URL:
 
 
 def shown(location: str) -> str:
-    """A location as others may read it: without the password."""
+    """A location as others may read it: without the password, and what else may be secret."""
     if "://" not in location:
         return location
     url = sa.make_url(location)
-    hidden = {name: "***" for name in _SECRETS if name in url.query}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    kept = {name: value for name, value in url.query.items() if name in _HARMLESS}
+    plain = url.set(query=kept).render_as_string(hide_password=True)
+    return plain if len(kept) == len(url.query) else f"{plain}{'&' if kept else '?'}..."
 
 
 def tables_in_file(path: Path) -> tuple[dict[str, set[str]], str | None]:

@@ -122,9 +122,9 @@ _MOST: Mapping[str, float] = {
     "load_s": 1e12,
     "cost_usd": 1e12,
     "memory_bytes": 2**62,
-    "prompt_tokens": 2**31,
-    "output_tokens": 2**31,
-    "thinking_tokens": 2**31,
+    "prompt_tokens": 2**31 - 1,
+    "output_tokens": 2**31 - 1,
+    "thinking_tokens": 2**31 - 1,
 }
 """The greatest values of columns that hold numbers of at least 0. In SQLite a word is greater than
 any number, so that none slips into a sum unseen."""

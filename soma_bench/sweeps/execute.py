@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import load_prices
+from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.estimate import ModelEstimate, estimate
+from soma_bench.sweeps.explain import Miss, explain_misses
 from soma_bench.sweeps.plan import Plan
 from soma_bench.sweeps.race_run import RaceOutcome, run_race
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
@@ -52,11 +54,32 @@ async def estimate_sweep(
             store.close()
 
 
+async def explain_sweep(
+    path: Path, store_location: str, *, fresh: bool = False
+) -> tuple[Plan, list[Miss]]:
+    """Why each trial of a sweep file that is not in the store would be run; nothing is.
+
+    Raises:
+        ConfigError: the sweep, a suite or the store is wrong, or a provider cannot be called.
+        ProviderError: a model is missing.
+    """
+    declared = load_sweep(path)
+    store = open_if_made(store_location)
+    try:
+        async with ProviderPool() as providers:
+            plan = await plan_sweep(declared, path.parent, providers, store, fresh=fresh)
+        return plan, explain_misses(plan, store)
+    finally:
+        if store:
+            store.close()
+
+
 async def execute_sweep(
     source: Path | PlacedSweep,
     store_location: str,
     *,
     fresh: bool = False,
+    control: Control | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Run what a sweep declares and the store does not hold yet, and score it.
@@ -65,6 +88,7 @@ async def execute_sweep(
         source: the sweep file, whose own paths start from its folder, or a placed sweep.
         store_location: path or URL of the store; an SQLite file is made where there is none.
         fresh: start anew as another run, leaving what was measured before.
+        control: pauses and stops the run between trials.
         on_progress: told when the plan is made and after each trial.
 
     Raises:
@@ -74,7 +98,7 @@ async def execute_sweep(
     """
 
     async def run(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
-        outcome = await run_plan(plan, store, providers, on_progress=on_progress)
+        outcome = await run_plan(plan, store, providers, control=control, on_progress=on_progress)
         score_run(store, plan.run_id)
         return outcome
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -98,6 +98,34 @@ class Reading(Database):
         )
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
+
+    def finished_positions(self, run_id: str) -> Iterator[int]:
+        """Places in the plan of the run's trials that need not run again, in no order."""
+        query = (
+            sa.select(RUN_TRIALS.c.position)
+            .join(TRIALS, TRIALS.c.key == RUN_TRIALS.c.key)
+            .where(RUN_TRIALS.c.run_id == run_id, TRIALS.c.status == "done")
+        )
+        return (row["position"] for row in self._rows(query))
+
+    def identities(self, agents: Collection[str]) -> Iterator[Mapping[str, Any]]:
+        """What decided the answers of all trials of some agents, of whichever run."""
+        names = (
+            *("key", "agent", "case_id", "repeat", "status", "error"),
+            *("provider", "request", "identity"),
+        )
+        columns = (TRIALS.c[name] for name in names)
+        return self._rows(sa.select(*columns).where(TRIALS.c.agent.in_(agents)))
+
+    def fees_usd(self, run_id: str) -> float:
+        """What vendors were paid for the run's trials, as far as it is known, in US dollars."""
+        query = (
+            sa.select(sa.func.sum(TRIALS.c.cost_usd))
+            .join(RUN_TRIALS, RUN_TRIALS.c.key == TRIALS.c.key)
+            .where(RUN_TRIALS.c.run_id == run_id, TRIALS.c.cost_basis == "price list")
+        )
+        with self._engine.connect() as connection:
+            return float(connection.execute(query).scalar() or 0.0)
 
     def trials(
         self, run_id: str, *, without_score: Mapping[AgentName, int] | None = None

@@ -6,8 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
-PAPERMILL := $(BIN)/papermill --cwd notebooks --no-progress-bar --log-level ERROR
-NOTEBOOKS := 01_sweep 02_compare 03_tune_and_export
+NOTEBOOKS := 01_sweep 02_compare 03_tune_and_export 04_latency 05_thinking 06_quantization
 FRESH ?=
 
 export JUPYTER_PLATFORM_DIRS := 1
@@ -33,15 +32,14 @@ demo: $(READY)
 	@$(BIN)/soma-bench models quantize Q8_0 Q4_0
 	$(BIN)/soma-bench sweep sweeps/demo.yaml $(if $(FRESH),--fresh)
 	@for name in $(NOTEBOOKS); do \
-		echo "notebook $$name"; \
-		$(PAPERMILL) notebooks/$$name.ipynb reports/$$name.ipynb || exit 1; \
-		$(BIN)/jupyter nbconvert --log-level ERROR --to html reports/$$name.ipynb || exit 1; \
+		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --cwd notebooks --html || exit 1; \
 	done
+	@$(BIN)/soma-bench report demo --profile routing_profiles/demo.json --out reports/demo.html
 	@$(MAKE) --no-print-directory reports/example.txt
 	@$(BIN)/soma-bench profile show routing_profiles/demo.json
 	@if command -v node >/dev/null 2>&1; then node data/examples/print_routes.mjs reports/demo.config.mjs; \
 		else echo "node is not installed: the exported module was not loaded"; fi
-	@echo "done: look at reports/02_compare.html, reports/03_tune_and_export.html and reports/example.txt"
+	@echo "done: look at reports/demo.html, reports/02_compare.html and reports/example.txt"
 
 # The live analysis calls models, so it runs again only when the profile has changed.
 reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)
@@ -49,8 +47,10 @@ reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)
 		{ test $$? -eq 1 && echo "no report: the tiny model gave no usable answer this time" >> $@; }
 	@cat $@
 
+# The embedded model takes all cores itself: tests that run it come one after another.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not model" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m model
 
 lint: $(READY)
 	$(BIN)/ruff check .

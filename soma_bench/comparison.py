@@ -10,23 +10,24 @@ the suite has any, and all others by the cases that they raced on.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, get_args
 
+import numpy as np
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from soma_bench.errors import ConfigError
 from soma_bench.files import first_problem
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Provenance
 from soma_bench.scoring import SCORER_BY_AGENT, Answer
-from soma_bench.scoring.statistics import mean_interval, percentile
-from soma_bench.separation import AgainstBest, Design, against_best
-from soma_bench.sweeps.scores import FailureKind, ScoredTrial, scored_trials
+from soma_bench.scoring.statistics import CaseValues, between, mean_intervals, neighbours
+from soma_bench.separation import AgainstBest, CaseMeans, Design, against_best
+from soma_bench.sweeps.scores import SCORER_VERSIONS, Cases, FailureKind, score_run
 from soma_bench.sweeps.store import LookRecord, RunRecord, Store
+from soma_bench.sweeps.store.summary import Answers, CaseScores, Figures, Group, ShownTrials
 from soma_bench.types import AGENTS, AgentName
 
 FAILURE_RATES = tuple(f"{kind}_rate" for kind in get_args(FailureKind))
@@ -74,65 +75,48 @@ class Comparison:
     provenance: Provenance
 
 
-def compare_run(store: Store, run_id: str) -> Comparison:
+def compare_run(store: Store, run_id: str, *, details: bool = True) -> Comparison:
     """Sum up a run from its stored trials, scoring those that have no score yet.
+
+    Args:
+        store: the store.
+        run_id: the run: an id, a sweep's name or ``latest``.
+        details: read every score's parts as well, for the figures beside the primary metric; all
+            else is summed up in the database.
 
     Raises:
         ConfigError: there is no such run, or none of its trials has ended.
     """
     run = store.find_run(run_id)
     looks = store.looks(run.id)
-    chosen = {(agent, found[-1].chosen) for agent, found in looks.items()}
-    groups: dict[tuple[AgentName, str], list[ScoredTrial]] = defaultdict(list)
-    for scored in scored_trials(store, run.id):
-        groups[scored.trial["agent"], scored.trial["target"]].append(scored)
-    for (agent, target), group in groups.items():
-        if agent in looks:
-            groups[agent, target] = _shown(group, is_chosen=(agent, target) in chosen)
-    if not groups:
+    summed = _summed_up(store, run.id, looks, details=details)
+    if not summed.shown:
         raise ConfigError(f"run {run.id} has no finished trial; run its sweep to the end")
     try:
-        evidence = [
-            _evidence(agent, target, group, is_chosen=(agent, target) in chosen)
-            for (agent, target), group in groups.items()
-        ]
+        evidence = _evidence(summed.shown)
     except ValidationError as error:
         raise ConfigError(f"run {run.id} is damaged: {first_problem(error)}") from error
     evidence.sort(key=lambda row: (AGENTS.index(row.agent), -row.quality, row.latency_p50_s))
     ranked = [(row.agent, row.target) for row in evidence if row.agent not in looks]
-    rivals, designs = against_best(ranked, groups)
-    answers = {key: [_answer(scored) for scored in group] for key, group in groups.items()}
+    rivals, designs = against_best(
+        ranked, {key: measured.cases for key, measured in summed.shown.items()}
+    )
     return Comparison(
         run=run,
         planned=store.planned_count(run.id),
-        finished=len(store.finished_keys(run.id)),
+        finished=summed.finished,
         evidence=tuple(evidence),
-        details={
-            (agent, target): {
-                **SCORER_BY_AGENT[agent].summarize(answers[agent, target]),
-                **_failure_rates(group),
-            }
-            for (agent, target), group in groups.items()
+        details=summed.details,
+        breakdowns=summed.breakdowns,
+        samples={
+            key: Samples(clean=m.figures.clean, cold=m.figures.cold, busy=m.figures.busy)
+            for key, m in summed.shown.items()
         },
-        breakdowns={
-            (agent, target): SCORER_BY_AGENT[agent].breakdown(given)
-            for (agent, target), given in answers.items()
-        },
-        samples={key: _samples(group) for key, group in groups.items()},
         against_best={(row.agent, row.target): row for row in rivals},
         designs={design.agent: design for design in designs},
         looks=looks,
-        provenance=_provenance(run, groups),
+        provenance=_provenance(run, max(m.figures.ended_at for m in summed.shown.values())),
     )
-
-
-def _shown(group: list[ScoredTrial], *, is_chosen: bool) -> list[ScoredTrial]:
-    """The trials of a raced target that its figures are of."""
-    held_out = [scored for scored in group if scored.case.split == "held_out"]
-    if is_chosen and held_out:
-        return held_out
-    # After a race the whole sweep may have been run too; a target dropped stays shown as it raced.
-    return [scored for scored in group if scored.case.split != "held_out"] or held_out
 
 
 def headline_figures(comparison: Comparison, row: Evidence) -> dict[str, float]:
@@ -142,86 +126,200 @@ def headline_figures(comparison: Comparison, row: Evidence) -> dict[str, float]:
     return {name: details[name] for name in shown if name in details}
 
 
-def _answer(scored: ScoredTrial) -> Answer:
-    case = scored.case
-    return Answer(
-        scored.score.parts, case.reference, case=case.id, cluster=case.cluster, tags=case.tags
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """What was measured of a target at an agent."""
+
+    figures: Figures
+    scores: CaseScores
+    cases: CaseMeans
+    p50_s: float
+    p95_s: float
+    held_out: bool
+    """Whether it is shown by its held-out cases, because a race chose it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Summed:
+    """A run as the database sums it up."""
+
+    finished: int
+    shown: Mapping[tuple[AgentName, str], _Measured]
+    details: Mapping[tuple[AgentName, str], Mapping[str, float]]
+    breakdowns: Mapping[tuple[AgentName, str], Mapping[str, Any]]
+
+
+def _summed_up(
+    store: Store, run_id: str, looks: Mapping[AgentName, Sequence[LookRecord]], *, details: bool
+) -> _Summed:
+    chosen = {(agent, found[-1].chosen) for agent, found in looks.items()}
+    for scored_anew in (False, True):
+        with store.shown_trials(run_id, SCORER_VERSIONS, apart=looks, parts=details) as trials:
+            if scored_anew:
+                # What a running sweep has added since counts next time.
+                trials.leave_out_unscored()
+            if not trials.unscored():
+                return _read(trials, Cases(store, run_id), chosen, details=details)
+        score_run(store, run_id)
+    raise AssertionError("unreachable: at the second turn nothing is unscored")
+
+
+def _read(
+    trials: ShownTrials, cases: Cases, chosen: set[tuple[AgentName, str | None]], *, details: bool
+) -> _Summed:
+    figures = trials.figures()
+    groups = _shown(figures, chosen)
+    ranks = {group: _ranks(figures[group]) for group in groups}
+    latencies = trials.latencies({rank for needed in ranks.values() for rank in needed})
+    shown: dict[tuple[AgentName, str], _Measured] = {}
+    summaries: dict[tuple[AgentName, str], Mapping[str, float]] = {}
+    breakdowns: dict[tuple[AgentName, str], Mapping[str, Any]] = {}
+
+    def add(group: Group, scores: CaseScores) -> None:
+        seconds = [latencies[group][rank] for rank in ranks[group]]
+        shown[group.agent, group.target] = _Measured(
+            figures=figures[group],
+            scores=scores,
+            cases=_case_means(group.agent, scores, cases),
+            p50_s=_percentile(figures[group], seconds[:2], 0.50),
+            p95_s=_percentile(figures[group], seconds[2:], 0.95),
+            held_out=group.held_out and (group.agent, group.target) in chosen,
+        )
+
+    if not details:
+        for group, scores in trials.case_scores():
+            if group in groups:
+                add(group, scores)
+    else:
+        for group, answers in trials.answers():
+            if group not in groups:
+                continue
+            add(group, answers.by_case())
+            scorer, key = SCORER_BY_AGENT[group.agent], (group.agent, group.target)
+            given = _answers(group, answers, cases)
+            summaries[key] = {**scorer.summarize(given), **_failure_rates(figures[group])}
+            breakdowns[key] = scorer.breakdown(given)
+    return _Summed(
+        finished=sum(row.n for row in figures.values()),
+        shown=shown,
+        details=summaries,
+        breakdowns=breakdowns,
     )
 
 
-def _failure_rates(group: Sequence[ScoredTrial]) -> dict[str, float]:
+def _shown(
+    figures: Mapping[Group, Figures], chosen: set[tuple[AgentName, str | None]]
+) -> set[Group]:
+    """Of every target the trials that its figures are of."""
+    found = set()
+    for group in figures:
+        other = group._replace(held_out=not group.held_out)
+        # After a race the whole sweep may have been run too; a target dropped stays shown as it raced.
+        preferred = (group.agent, group.target) in chosen
+        if group.held_out == preferred or other not in figures:
+            found.add(group)
+    return found
+
+
+def _ranks(figures: Figures) -> tuple[int, int, int, int]:
+    """The ranks of the latencies around the median and around the 95th percentile."""
+    n = figures.clean or figures.n
+    return *neighbours(n, 0.50)[:2], *neighbours(n, 0.95)[:2]
+
+
+def _percentile(figures: Figures, around: Sequence[float], share: float) -> float:
+    low, high = around
+    return between(low, high, neighbours(figures.clean or figures.n, share)[2])
+
+
+def _case_means(agent: AgentName, scores: CaseScores, cases: Cases) -> CaseMeans:
+    return CaseMeans(
+        cases=scores.digests,
+        means=np.array(scores.totals) / np.array(scores.counts),
+        clusters=[case.cluster or case.id for case in cases.of(agent, scores.digests)],
+    )
+
+
+def _answers(group: Group, answers: Answers, cases: Cases) -> list[Answer]:
+    """The answers as scorers sum them up.
+
+    Raises:
+        ConfigError: the parts of a score are no JSON object.
+    """
+    place = f"the store is damaged: a score of {group.target} at {group.agent}"
+    # One text for all of them is read in a third of the time.
+    text = f"[{','.join(said or 'null' for said in answers.parts)}]"
+    try:
+        parts = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise ConfigError(f"{place}: its parts are no JSON: {error}") from error
+    if not all(said is None or isinstance(said, dict) for said in parts):
+        raise ConfigError(f"{place}: its parts are no object")
+    return [
+        Answer(said, case.reference, case.id, case.cluster, case.tags)
+        for said, case in zip(parts, cases.of(group.agent, answers.digests), strict=True)
+    ]
+
+
+def _failure_rates(figures: Figures) -> dict[str, float]:
     """Share of answers that failed, and of each kind of failure that occurs."""
-    kinds = Counter(kind for scored in group if (kind := scored.failure_kind) is not None)
+    counts: Mapping[FailureKind, int] = {
+        "refused": figures.refused,
+        "truncated": figures.truncated,
+        "unparsed": figures.failures - figures.refused - figures.truncated,
+    }
     return {
-        "failure_rate": kinds.total() / len(group),
-        **{f"{kind}_rate": count / len(group) for kind, count in sorted(kinds.items())},
+        "failure_rate": figures.failures / figures.n,
+        **{f"{kind}_rate": count / figures.n for kind, count in counts.items() if count},
     }
 
 
-def _evidence(
-    agent: AgentName, target: str, group: Sequence[ScoredTrial], *, is_chosen: bool
-) -> Evidence:
-    held_out = is_chosen and all(scored.case.split == "held_out" for scored in group)
-    by_case: dict[str, list[float]] = defaultdict(list)
-    clusters: dict[str, str] = {}
-    for scored in group:
-        by_case[scored.case.id].append(scored.score.primary_value)
-        clusters[scored.case.id] = scored.case.cluster or scored.case.id
-    quality = mean_interval(list(by_case.values()), clusters=[clusters[case] for case in by_case])
-    trials = [scored.trial for scored in group]
-    latencies = [trial["total_s"] for trial in trials if _is_clean(trial)] or [
-        trial["total_s"] for trial in trials
+def _evidence(shown: Mapping[tuple[AgentName, str], _Measured]) -> list[Evidence]:
+    qualities = mean_intervals(
+        [
+            CaseValues(
+                np.array(measured.scores.totals),
+                np.array(measured.scores.counts, dtype=float),
+                measured.scores.least,
+                measured.scores.most,
+                measured.cases.clusters,
+            )
+            for measured in shown.values()
+        ]
+    )
+    return [
+        Evidence(
+            agent=agent,
+            target=target,
+            metric=SCORER_BY_AGENT[agent].primary,
+            n=measured.figures.n,
+            cases=len(measured.scores.digests),
+            quality=quality.mean,
+            quality_low=quality.low,
+            quality_high=quality.high,
+            answer_failures=measured.figures.failures,
+            latency_p50_s=measured.p50_s,
+            latency_p95_s=measured.p95_s,
+            cost_usd=measured.figures.cost_usd,
+            memory_bytes=measured.figures.memory_bytes,
+            prompt_tokens=measured.figures.prompt_tokens,
+            output_tokens=measured.figures.output_tokens,
+            thinking_tokens=measured.figures.thinking_tokens,
+            load_s=measured.figures.load_s,
+            selection="held_out" if measured.held_out else "same cases",
+            synthetic=measured.figures.synthetic,
+        )
+        for ((agent, target), measured), quality in zip(shown.items(), qualities, strict=True)
     ]
-    costs = [trial["cost_usd"] for trial in trials]
-    memory = [trial["memory_bytes"] for trial in trials if trial["memory_bytes"] is not None]
-    loads = [trial["load_s"] for trial in trials if trial["start"] == "cold"]
-    return Evidence(
-        agent=agent,
-        target=target,
-        metric=SCORER_BY_AGENT[agent].primary,
-        n=len(group),
-        cases=len(by_case),
-        quality=quality.mean,
-        quality_low=quality.low,
-        quality_high=quality.high,
-        answer_failures=sum(scored.score.failure is not None for scored in group),
-        latency_p50_s=percentile(latencies, 50),
-        latency_p95_s=percentile(latencies, 95),
-        cost_usd=None if None in costs else fmean(costs),
-        memory_bytes=max(memory, default=None),
-        prompt_tokens=_mean(trials, "prompt_tokens"),
-        output_tokens=_mean(trials, "output_tokens"),
-        thinking_tokens=_mean(trials, "thinking_tokens"),
-        load_s=max(loads, default=None),
-        selection="held_out" if held_out else "same cases",
-        synthetic=any(trial["synthetic"] for trial in trials),
-    )
 
 
-def _is_clean(trial: Mapping[str, Any]) -> bool:
-    return trial["start"] != "cold" and not trial["busy"]
+def _provenance(run: RunRecord, ended: str) -> Provenance:
+    """Where the figures come from.
 
-
-def _samples(group: Sequence[ScoredTrial]) -> Samples:
-    trials = [scored.trial for scored in group]
-    return Samples(
-        clean=sum(map(_is_clean, trials)),
-        cold=sum(trial["start"] == "cold" for trial in trials),
-        busy=sum(bool(trial["busy"]) for trial in trials),
-    )
-
-
-def _mean(trials: Sequence[Mapping[str, Any]], field: str) -> float | None:
-    known = [trial[field] for trial in trials if trial[field] is not None]
-    return fmean(known) if known else None
-
-
-def _provenance(
-    run: RunRecord, groups: Mapping[tuple[AgentName, str], Sequence[ScoredTrial]]
-) -> Provenance:
+    Dated by the last trial's end and not by today: the same run gives the same profile, byte for
+    byte.
+    """
     environment = run.environment
-    # The day the last trial ended and not today: the same run gives the same profile, byte for byte.
-    ended = max(scored.trial["ended_at"] for group in groups.values() for scored in group)
     try:
         return Provenance(
             run_ids=(run.id,),

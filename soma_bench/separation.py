@@ -9,22 +9,36 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
 
 from soma_bench.scoring.statistics import (
     MeanInterval,
+    Pair,
     Paired,
     cases_needed,
     detectable_difference,
     holm,
-    paired_comparison,
+    paired_comparisons,
 )
-from soma_bench.sweeps.scores import ScoredTrial
 from soma_bench.types import AgentName
 
 SMALL_DIFFERENCE = 0.05
 """The difference in score for which a design is reckoned."""
 _ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CaseMeans:
+    """A target's score on each case, the mean over its repeats."""
+
+    cases: Sequence[str]
+    """What tells the cases apart, in their order."""
+    means: npt.NDArray[np.float64]
+    clusters: Sequence[str]
+    """What each case shares with others; its own name where it stands alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,22 +84,27 @@ class Design:
 
 def against_best(
     ranked: Sequence[tuple[AgentName, str]],
-    trials: Mapping[tuple[AgentName, str], Sequence[ScoredTrial]],
+    scores: Mapping[tuple[AgentName, str], CaseMeans],
 ) -> tuple[list[AgainstBest], list[Design]]:
     """Compare every target with its agent's best.
 
     Args:
         ranked: agent and target, an agent's best first.
-        trials: the finished trials of each of them.
+        scores: the scores of each of them.
     """
     best: dict[AgentName, str] = {}
-    pairs: list[tuple[AgentName, str, Paired]] = []
+    compared: list[tuple[AgentName, str, Pair]] = []
     for agent, target in ranked:
         if best.setdefault(agent, target) == target:
             continue
-        paired = _paired(trials[agent, target], trials[agent, best[agent]])
-        if paired is not None:
-            pairs.append((agent, target, paired))
+        pair = _shared(scores[agent, target], scores[agent, best[agent]])
+        if pair is not None:
+            compared.append((agent, target, pair))
+    results = paired_comparisons([pair for _, _, pair in compared])
+    pairs = [
+        (agent, target, paired)
+        for (agent, target, _), paired in zip(compared, results, strict=True)
+    ]
     adjusted = holm([paired.p for _, _, paired in pairs])
     rows = [
         AgainstBest(
@@ -103,26 +122,19 @@ def against_best(
     return rows, _designs(pairs)
 
 
-def _paired(ours: Sequence[ScoredTrial], theirs: Sequence[ScoredTrial]) -> Paired | None:
-    """The comparison on shared cases; None where there are none."""
-    mine, other = _by_case(ours), _by_case(theirs)
-    shared = [case for case in mine if case in other]
+def _shared(ours: CaseMeans, theirs: CaseMeans) -> Pair | None:
+    """Both scores on the shared cases; None where there are none."""
+    if ours.cases == theirs.cases:
+        return Pair(ours.means, theirs.means, ours.clusters)
+    place = {case: position for position, case in enumerate(theirs.cases)}
+    shared = [position for position, case in enumerate(ours.cases) if case in place]
     if not shared:
         return None
-    clusters = {scored.case.id: scored.case.cluster or scored.case.id for scored in ours}
-    return paired_comparison(
-        [mine[case] for case in shared],
-        [other[case] for case in shared],
-        clusters=[clusters[case] for case in shared],
+    return Pair(
+        ours.means[shared],
+        theirs.means[[place[ours.cases[position]] for position in shared]],
+        [ours.clusters[position] for position in shared],
     )
-
-
-def _by_case(trials: Sequence[ScoredTrial]) -> dict[str, float]:
-    """Mean score over the repeats of each case."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for scored in trials:
-        values[scored.case.id].append(scored.score.primary_value)
-    return {case: fmean(repeats) for case, repeats in values.items()}
 
 
 def more_cases(paired: Paired, comparisons: int) -> int | None:

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import math
-import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -355,24 +354,6 @@ def test_after_a_race_the_table_says_who_may_be_the_best(store, suite):
         CliRunner().invoke(compare, [outcome.run_id, "--store", store.location, "--json"]).output
     )
     assert len(told["looks"]) == len(outcome.races[0].looks)
-
-
-def test_a_store_from_before_there_were_races_is_still_read(store, suite):
-    outcome = run(store, suite, Script(suite))
-    with sqlite3.connect(store.location) as connection:
-        connection.execute("DROP TABLE looks")
-    connection.close()
-    with Store(store.location) as older:
-        assert older.looks(outcome.run_id) == {}
-        assert compare_run(older, outcome.run_id).looks == {}
-    assert run_again_keeps_looks(store.location, suite) == outcome.races
-
-
-def run_again_keeps_looks(location: str, suite: Path):
-    with Store(location, create=True) as opened:
-        outcome = run(opened, suite, Script(suite))
-        assert tuple(opened.looks(outcome.run_id)["alignment"]) == outcome.races[0].looks
-        return outcome.races
 
 
 def test_a_suite_with_nothing_but_held_out_cases_is_refused(store, suite, tmp_path):

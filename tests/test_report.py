@@ -233,6 +233,16 @@ def test_an_agent_that_a_profile_routes_otherwise_is_named(store) -> None:
     assert departure.figures.startswith(route.primary)
 
 
+def test_it_helps_with_an_example_and_takes_the_limits_that_optimize_takes() -> None:
+    ours, theirs = (call(command, "--help").output for command in (report, optimize))
+    assert "Example: soma-bench report" in ours
+    limits = set(re.findall(r"^  (--[a-z-]+)", theirs, re.MULTILINE))
+    assert limits - set(re.findall(r"^  (--[a-z-]+)", ours, re.MULTILINE)) == {
+        "--name",
+        "--time-limit",
+    }
+
+
 @pytest.mark.parametrize("name", ["runs.db", "report.json", "report"])
 def test_only_a_file_that_is_named_html_is_written(name: str, location, tmp_path) -> None:
     path = tmp_path / name

@@ -335,19 +335,6 @@ def test_limits_are_no_part_of_a_trials_key():
     assert describe_request(request) == describe_request(patient)
 
 
-def test_a_store_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path):
-    path = tmp_path / "old.db"
-    Store(str(path), create=True).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE trials DROP COLUMN busy")
-    connection.close()
-    before = path.read_bytes()
-    for create in (False, True):
-        with pytest.raises(ConfigError, match=r"old\.db: was made by an earlier version .*busy"):
-            Store(str(path), create=create)
-    assert path.read_bytes() == before
-
-
 def test_expected_costs_come_from_measured_tokens_or_else_are_upper_bounds(store):
     targets = [{"provider": "claude", "model": "claude-sonnet-5-5", "thinking": ["off"]}]
     plan, _ = execute(store, cloud("claude"), targets=targets, privacy="open")

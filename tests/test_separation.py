@@ -8,25 +8,19 @@ import numpy as np
 import pytest
 
 from soma_bench.scoring.statistics import cases_needed, detectable_difference
-from soma_bench.separation import against_best
-from soma_bench.sweeps.scores import ScoredTrial
-from test_effects import trials
+from soma_bench.separation import CaseMeans, against_best
 
 
-def measured(**scores: Sequence[float]) -> dict[tuple[str, str], list[ScoredTrial]]:
-    """Trials of targets at one agent; each case stands alone."""
-    found = {}
-    for name, values in scores.items():
-        rows = trials(f"ollama:{name}", values)
-        found["alignment", f"ollama:{name}"] = [
-            ScoredTrial(
-                trial=row.trial,
-                case=row.case.model_copy(update={"id": row.trial["case_id"]}),
-                score=row.score,
-            )
-            for row in rows
-        ]
-    return found
+def measured(**scores: Sequence[float]) -> dict[tuple[str, str], CaseMeans]:
+    """Scores of targets at one agent; each case stands alone."""
+    return {
+        ("alignment", f"ollama:{name}"): case_means([f"c{i}" for i in range(len(values))], values)
+        for name, values in scores.items()
+    }
+
+
+def case_means(cases: list[str], values: Sequence[float]) -> CaseMeans:
+    return CaseMeans(cases=cases, means=np.array(values), clusters=cases)
 
 
 def test_a_clear_loser_is_told_apart_and_a_near_equal_is_not():
@@ -82,15 +76,15 @@ def test_each_agent_has_its_own_best_and_all_share_the_error():
 
 
 def test_targets_without_a_shared_case_are_not_compared():
-    one = measured(a=[1.0])
-    other = {
-        key: [
-            ScoredTrial(
-                trial=row.trial, case=row.case.model_copy(update={"id": "x"}), score=row.score
-            )
-            for row in rows
-        ]
-        for key, rows in measured(b=[0.0]).items()
-    }
-    groups = {**one, **other}
+    groups = {**measured(a=[1.0]), ("alignment", "ollama:b"): case_means(["x"], [0.0])}
     assert against_best(list(groups), groups) == ([], [])
+
+
+def test_targets_are_compared_on_the_cases_that_both_have_answered_whatever_their_order():
+    groups = {
+        ("alignment", "ollama:a"): case_means(["one", "two", "three"], [0.9, 0.5, 0.7]),
+        ("alignment", "ollama:b"): case_means(["four", "three", "one"], [0.0, 0.6, 0.4]),
+    }
+    ((row,), _) = against_best(list(groups), groups)
+    assert row.cases == 2
+    assert row.difference.mean == pytest.approx(((0.6 - 0.7) + (0.4 - 0.9)) / 2)

@@ -7,11 +7,17 @@ import pytest
 from scipy import stats
 
 from soma_bench.scoring.statistics import (
+    CaseValues,
+    Pair,
+    between,
     cases_needed,
     detectable_difference,
     holm,
     mean_interval,
+    mean_intervals,
+    neighbours,
     paired_comparison,
+    paired_comparisons,
     percentile,
 )
 
@@ -224,3 +230,43 @@ def test_a_design_has_the_power_it_is_meant_to_have():
 def test_designs_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r"cannot be|no design|show nothing"):
         wrong()
+
+
+# Many at once.
+
+
+def drawn_samples() -> list[CaseValues]:
+    rng = np.random.default_rng(41)
+    values = [rng.random(n) if n % 2 else rng.integers(0, 5, n) / 4 for n in (2, 9, 20, 20, 57)]
+    return [CaseValues.of([[value] for value in each.tolist()]) for each in values]
+
+
+def test_an_interval_is_the_same_alone_and_among_others():
+    samples = drawn_samples()
+    together = mean_intervals(samples)
+    assert together == [mean_intervals([sample])[0] for sample in samples]
+    assert together[::-1] == mean_intervals(samples[::-1])
+
+
+def test_a_comparison_is_the_same_alone_and_among_others():
+    rng = np.random.default_rng(43)
+    pairs = [Pair(rng.random(n), np.round(rng.random(n), 1)) for n in (5, 14, 14, 60)]
+    assert paired_comparisons(pairs) == [paired_comparisons([pair])[0] for pair in pairs]
+
+
+def test_scores_that_tie_but_for_rounding_count_as_ties():
+    """0.1 + 0.2 is not 0.3: thirds and tenths tie in real scores, and halves do exactly."""
+    coarse = [0.0, 0.25, 0.5, 0.75, 1.0] * 4
+    exact = mean_interval([[value] for value in coarse])
+    tenths = mean_interval([[value * 0.8 + 0.1] for value in coarse])
+    assert tenths.low == pytest.approx(exact.low * 0.8 + 0.1, abs=1e-9)
+    assert tenths.high == pytest.approx(exact.high * 0.8 + 0.1, abs=1e-9)
+
+
+def test_a_quantile_is_numpys_to_the_last_digit():
+    rng = np.random.default_rng(47)
+    for n in (1, 2, 3, 10, 333):
+        values = np.sort(rng.random(n))
+        for percent in (0, 5, 50, 95, 100):
+            lower, upper, along = neighbours(n, percent / 100)
+            assert between(values[lower], values[upper], along) == np.percentile(values, percent)

@@ -37,10 +37,10 @@ def test_widgets_answer_in_the_readers_colours_and_to_nobody_without_the_token(
             page.get_by_role("button", name="Count").click()
             page.get_by_text("counted 1").wait_for()
             assert not scrolls_sideways(page)
-            background = "() => getComputedStyle(document.body).backgroundColor"
+            background = "() => getComputedStyle(document.querySelector('#main')).backgroundColor"
             dark = page.evaluate(background)
             page.emulate_media(color_scheme="light")
-            assert (dark, page.evaluate(background)) == ("rgb(17, 17, 17)", "rgb(255, 255, 255)")
+            assert (dark, page.evaluate(background)) == ("rgb(33, 33, 33)", "rgb(255, 255, 255)")
 
         for path in ("", "api/kernels", "voila/render/counter.ipynb"):
             address = f"http://127.0.0.1:{server.port}/{path}"

@@ -4,6 +4,6 @@ import { pathToFileURL } from "node:url";
 
 const { LLMConfig } = await import(pathToFileURL(resolve(process.argv[2])).href);
 for (const agent of Object.keys(LLMConfig.routing)) {
-  const { primary, fallback } = LLMConfig.getAgentConfig(agent);
-  console.log(`${agent}: ${primary}, fallback ${fallback ?? "none"}`);
+  const { target, fallbackTarget } = LLMConfig.getAgentConfig(agent);
+  console.log(`${agent}: ${target}, fallback ${fallbackTarget ?? "none"}`);
 }

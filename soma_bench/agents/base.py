@@ -192,7 +192,7 @@ def answer_schema(output_type: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
-def prompt_text(name: AgentName) -> str:
+def prompt_text(name: str) -> str:
     """The system prompt that lies beside the agents as ``prompts/<name>.md``."""
     return (
         resources.files("soma_bench.agents")

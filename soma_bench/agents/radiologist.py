@@ -103,6 +103,15 @@ class RadiologistInput(Strict):
         return self
 
 
+class PictureInput(RadiologistInput):
+    """An examination of which there is a picture, and perhaps nothing measured.
+
+    It is what a live request brings. The picture itself goes with the call, for a model that sees.
+    """
+
+    regions: Annotated[tuple[Region, ...], Field(max_length=20)] = ()
+
+
 class Finding(Strict):
     """One abnormality."""
 
@@ -165,7 +174,10 @@ def _render(inputs: RadiologistInput) -> str:
         lines.append(
             f"Pixel spacing: {inputs.pixel_spacing_mm:g} mm (area in mm2 = pixels x spacing squared)"
         )
-    lines += ["Regions:", *map(render_region, inputs.regions)]
+    lines += [
+        "Regions:",
+        *(map(render_region, inputs.regions) if inputs.regions else ["none measured"]),
+    ]
     return "\n".join(lines + render_revision(inputs.revision))
 
 

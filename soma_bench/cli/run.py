@@ -10,6 +10,7 @@ import click
 from pydantic import ValidationError
 
 from soma_bench.cli.output import dollars, json_option, print_json, print_table, seconds
+from soma_bench.cli.verify import verify_option
 from soma_bench.environment import read_environment
 from soma_bench.errors import AnswerError, ConfigError
 from soma_bench.files import first_problem, parse_json, read_text
@@ -26,6 +27,7 @@ from soma_bench.pipeline.events import (
 )
 from soma_bench.pipeline.machines import first_machines
 from soma_bench.providers.pool import ProviderPool
+from soma_bench.replay import Recorder
 from soma_bench.routing.overrides import provider_factory, under
 from soma_bench.routing.profile import Profile, load_profile
 from soma_bench.routing.router import Router
@@ -48,6 +50,13 @@ from soma_bench.routing.router import Router
     type=click.FloatRange(min=0, min_open=True, max=86_400),
     help="Seconds that one analysis may take; no limit by default.",
 )
+@click.option(
+    "--record",
+    "log",
+    type=click.Path(path_type=Path),
+    help="Append every call to this log, without identifiers, for soma-bench replay.",
+)
+@verify_option
 @json_option
 @click.pass_context
 def run(
@@ -55,15 +64,21 @@ def run(
     files: tuple[Path, ...],
     profile_path: Path,
     deadline_s: float | None,
+    log: Path | None,
+    verify: Path | None,
     as_json: bool,
 ) -> None:
     """Analyse the cases in FILES (JSON) on the targets of a profile; print each report.
 
     Exit code 1 when an analysis got no usable answer from a model.
     """
-    profile = load_profile(profile_path)
+    profile = load_profile(profile_path, verify)
     analyses = [(path, load_analysis(path)) for path in files]
-    failures = asyncio.run(_run_all(analyses, profile, deadline_s, as_json=as_json))
+    recorder = None if log is None else Recorder(log)
+    failures = asyncio.run(_run_all(analyses, profile, deadline_s, recorder, as_json=as_json))
+    if recorder is not None:
+        left_out = f"; {recorder.left_out} left out" if recorder.left_out else ""
+        click.echo(f"{log}: {recorder.written} calls recorded{left_out}", err=True)
     ctx.exit(1 if failures else 0)
 
 
@@ -87,6 +102,7 @@ async def _run_all(
     analyses: list[tuple[Path, Analysis]],
     profile: Profile,
     deadline_s: float | None,
+    recorder: Recorder | None,
     *,
     as_json: bool,
 ) -> int:
@@ -101,7 +117,7 @@ async def _run_all(
             try:
                 result = await analyse(
                     analysis,
-                    router.ask,
+                    router.ask if recorder is None else recorder.recording(router.ask),
                     order=profile.pipeline,
                     deadline_s=deadline_s,
                     weights=stage_weights(effective),

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 _MIB, _GIB = 1 << 20, 1 << 30
-_LEFT = [
-    {"selector": "th, td", "props": "text-align: left; vertical-align: top"},
-    {"selector": "th", "props": "font-weight: 600; white-space: nowrap"},
+MARK = "\N{NO-BREAK SPACE}*"
+"""Stands behind a target with synthetic weights."""
+_STYLES: list[Any] = [
+    {"selector": "td", "props": "vertical-align: top"},
+    {"selector": "th", "props": "font-weight: 600; white-space: nowrap; text-align: left"},
     {"selector": "caption", "props": "text-align: left; font-weight: 600; padding: 0.3em 0"},
 ]
 
@@ -89,7 +91,7 @@ def comparison_table(comparison: Comparison, agent: AgentName) -> Styler:
             continue
         rows.append(
             {
-                "target": row.target + (" *" if row.synthetic else ""),
+                "target": row.target + (MARK if row.synthetic else ""),
                 "n": row.n,
                 row.metric: row.quality,
                 "low": row.quality_low,
@@ -225,8 +227,12 @@ def styled_table(
     frame = pd.DataFrame(list(rows) or [{"": empty}])
     numbers = frame.select_dtypes("number").columns
     places = {name: places for name, places in decimals.items() if name in numbers}
-    styled = frame.style.hide(axis="index").set_table_styles(_LEFT)
+    words = [name for name in frame.columns if name not in numbers]
+    styled = frame.style.hide(axis="index").set_table_styles(_STYLES)
     styled = styled.set_properties(subset=list(numbers), **{"text-align": "right"})
+    styled = styled.set_properties(subset=words, **{"text-align": "left"})
+    heads: Any = {name: [{"selector": "th", "props": "text-align: right"}] for name in numbers}
+    styled = styled.set_table_styles(heads, overwrite=False)
     whole = {name: "{:,.0f}" for name in numbers if name not in places}
     return styled.format(
         {**whole, **{name: f"{{:,.{count}f}}" for name, count in places.items()}},

@@ -1,6 +1,7 @@
 """The exact optimiser: the best target and fallback for each agent under the constraints."""
 
 from soma_bench.optimize.front import FrontPoint, pareto_assignments
+from soma_bench.optimize.goals import Gap
 from soma_bench.optimize.optimizer import Order, optimize
 from soma_bench.optimize.profiles import build_profile
 from soma_bench.optimize.rivals import (
@@ -10,7 +11,6 @@ from soma_bench.optimize.rivals import (
     best_single_model,
     runner_up,
 )
-from soma_bench.optimize.search import Gap
 from soma_bench.optimize.solution import Choice, Infeasible, Plan, Slack, Solution
 from soma_bench.optimize.tradeoff import Binding, ShadowPrice, shadow_prices, what_binds
 from soma_bench.routing.constraints import Constraints, Lexicographic, Objective, Weighted

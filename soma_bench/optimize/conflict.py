@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from math import ceil, floor
 
-from soma_bench.optimize.programme import Programme
-from soma_bench.optimize.search import Tables, any_assignment, is_feasible, least_limit
+from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, floor_figure
+from soma_bench.optimize.problem import Tables
+from soma_bench.optimize.search import (
+    Assignment,
+    any_assignment,
+    easy_assignment,
+    is_feasible,
+    least_limit,
+)
 from soma_bench.optimize.solution import Infeasible, make_plan
-from soma_bench.optimize.table import COST_UNITS, LATENCY_UNITS, Demand, floor_figure
-from soma_bench.types import AGENTS
+from soma_bench.optimize.table import Demand
 
 
 def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
@@ -19,12 +26,13 @@ def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
     Exact, by hitting sets: whatever demands a feasible set leaves out, a conflict must have one of
     them. So the smallest set that has one of each such remainder is a lower bound; once it cannot
     be held itself, it is the smallest conflict. As long as it can be held, it is made as large as
-    can be, and what it leaves out is the next remainder.
+    is easy, and what it leaves out is the next remainder.
     """
     remainders: list[tuple[Demand, ...]] = []
+    feasibility = _Feasibility(tables, demands)
     while True:
         conflict = _hitting(demands, remainders)
-        held = _most_held(tables, demands, conflict)
+        held = feasibility.most_held(conflict)
         if held is None:
             break
         remainders.append(tuple(demand for demand in demands if demand not in held))
@@ -35,42 +43,73 @@ def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
 
 
 def _hitting(
-    demands: Sequence[Demand], remainders: Sequence[Sequence[Demand]]
+    demands: Sequence[Demand], remainders: Sequence[Collection[Demand]]
 ) -> tuple[Demand, ...]:
-    """The fewest demands with one of each remainder."""
-    programme = Programme()
-    taken = dict(zip(demands, programme.variables(len(demands)), strict=True))
-    left = dict(zip(demands, programme.variables(len(demands)), strict=True))
-    for demand in demands:
-        programme.exactly_one([taken[demand], left[demand]])
-    for remainder in remainders:
-        programme.at_most({left[demand]: 1 for demand in remainder}, len(remainder) - 1)
-    programme.minimise(dict.fromkeys(taken.values(), 1))
-    named = dict(zip(AGENTS, programme.variables(len(AGENTS)), strict=True))
-    for demand in demands:
-        if demand.agent is not None:
-            programme.implies([taken[demand]], named[demand.agent])
-    programme.minimise(dict.fromkeys(named.values(), 1))
-    chosen = programme.minimise({taken[demand]: i for i, demand in enumerate(demands)})
-    assert chosen is not None, "taking every demand has one of each remainder"
-    return tuple(demand for demand in demands if taken[demand] in chosen)
+    """The fewest demands with one of each remainder: of these those on fewest agents, then the first."""
+    masks = [_bits(demands, remainder) for remainder in remainders]
+    size = 0
+    found: set[int] = {0}
+    while True:
+        hitting = [taken for taken in found if all(taken & mask for mask in masks)]
+        if hitting:
+            break
+        size += 1
+        # Each set of that size that hits all has one of the first remainder that a smaller one missed.
+        found = {
+            taken | 1 << place
+            for taken in found
+            for mask in [next(mask for mask in masks if not taken & mask)]
+            for place in range(len(demands))
+            if mask >> place & 1
+        }
+
+    def rank(taken: int) -> tuple[int, int, list[int]]:
+        places = [place for place in range(len(demands)) if taken >> place & 1]
+        agents = {demands[place].agent for place in places} - {None}
+        return len(agents), sum(places), places
+
+    return tuple(demands[place] for place in min(map(rank, hitting))[2])
 
 
-def _most_held(
-    tables: Tables, demands: Sequence[Demand], wanted: Sequence[Demand]
-) -> frozenset[Demand] | None:
-    """As many demands as can be added to ``wanted`` one by one; None where these cannot be held."""
-    found = any_assignment(tables, wanted)
-    if found is None:
-        return None
-    violated = make_plan(found.table, found.primaries, found.fallbacks).violated
-    shown = {demand for demand in found.table.demands if demand.name not in violated}
-    # Without a memory limit nothing is swapped, so its plan may break what the search found held.
-    held = {*wanted, *shown} if shown.issuperset(wanted) else set(wanted)
-    for demand in demands:
-        if demand not in held and is_feasible(tables, [*held, demand]):
-            held.add(demand)
-    return frozenset(held)
+def _bits(demands: Sequence[Demand], some: Collection[Demand]) -> int:
+    return sum(1 << place for place, demand in enumerate(demands) if demand in some)
+
+
+class _Feasibility:
+    """Which sets of demands can be held, remembered: what holds many demands holds any of them."""
+
+    def __init__(self, tables: Tables, demands: Sequence[Demand]) -> None:
+        self._tables = tables
+        self._demands = demands
+        self._held: list[frozenset[Demand]] = []
+
+    def most_held(self, wanted: Sequence[Demand]) -> frozenset[Demand] | None:
+        """``wanted`` and what is easily held beside it; None where these alone cannot be held."""
+        held = self._easily(wanted)
+        if held is None:
+            found = any_assignment(self._tables, wanted)
+            if found is None:
+                return None
+            held = self._remember(wanted, found)
+        for demand in self._demands:
+            if demand not in held:
+                held = self._easily([*held, demand]) or held
+        return held
+
+    def _easily(self, wanted: Collection[Demand]) -> frozenset[Demand] | None:
+        for held in self._held:
+            if held.issuperset(wanted):
+                return held
+        found = easy_assignment(self._tables, tuple(wanted), self._demands)
+        return None if found is None else self._remember(wanted, found)
+
+    def _remember(self, wanted: Collection[Demand], found: Assignment) -> frozenset[Demand]:
+        violated = make_plan(found.table, found.primaries, found.fallbacks).violated
+        shown = {demand for demand in found.table.demands if demand.name not in violated}
+        # Without a memory limit nothing is swapped, so its plan may break what the search found held.
+        held = frozenset(shown.union(wanted) if shown.issuperset(wanted) else wanted)
+        self._held.append(held)
+        return held
 
 
 def _would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str | None:
@@ -90,16 +129,18 @@ def _would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str
 
 
 def _floor_that_would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str | None:
-    assert demand.agent is not None
+    agent = demand.agent
+    assert agent is not None
     limits = tables[0].constraints
-    figures = {
-        floor_figure(candidate.row, limits) for candidate in tables[0].candidates[demand.agent]
-    }
-    for figure in sorted(figures, reverse=True):
-        if figure >= limits.quality_floors[demand.agent]:
-            continue
-        floors = {**limits.quality_floors, demand.agent: figure}
+    figures = {floor_figure(candidate.row, limits) for candidate in tables[0].candidates[agent]}
+    floor_now = limits.quality_floors[agent]
+    lower = sorted(figure for figure in figures if figure < floor_now)
+
+    def can_be_held(figure: float) -> bool:
+        floors = {**limits.quality_floors, agent: figure}
         constraints = limits.model_copy(update={"quality_floors": floors})
-        if is_feasible([replace(table, constraints=constraints) for table in tables], conflict):
-            return f"{floor(figure * 1000) / 1000:g}"
-    return None
+        return is_feasible([replace(table, constraints=constraints) for table in tables], conflict)
+
+    # What a floor leaves to choose from only shrinks as it rises.
+    count = bisect_left(lower, True, key=lambda figure: not can_be_held(figure))
+    return f"{floor(lower[count - 1] * 1000) / 1000:g}" if count else None

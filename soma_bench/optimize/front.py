@@ -2,35 +2,30 @@
 
 Sums over the agents are put together agent by agent, and what is dominated among those with the
 same models in memory is dropped at once, which loses nothing. Where figures are not plain sums
-(required fallbacks, swapped models, readers that slow each other down) the exact search finds one
-point after the other, from the highest quality down, each quicker or cheaper than all before it.
+(required fallbacks, swapped models) the exact search finds one point after the other, from the
+highest quality down, each quicker or cheaper than all before it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 
 from soma_bench.errors import ConfigError
+from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, QUALITY_UNITS, ROUNDING
+from soma_bench.optimize.goals import steps
 from soma_bench.optimize.model import Picks
 from soma_bench.optimize.optimizer import Order, all_demands, read_tables
-from soma_bench.optimize.residency import READERS
-from soma_bench.optimize.search import Assignment, Tables, first_model, narrow, steps
+from soma_bench.optimize.problem import Problem, pose
+from soma_bench.optimize.search import best_primaries
 from soma_bench.optimize.solution import Plan, make_plan
-from soma_bench.optimize.table import (
-    COST_UNITS,
-    LATENCY_UNITS,
-    QUALITY_UNITS,
-    ROUNDING,
-    Candidate,
-    Demand,
-    Table,
-)
+from soma_bench.optimize.sums import undominated_sums
+from soma_bench.optimize.table import Demand, Table
 from soma_bench.routing.constraints import Constraints, Pipeline
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS
+
+_USUAL = steps("quality_latency_cost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +44,18 @@ class FrontPoint:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """Sums over the agents so far, in units."""
+    """An assignment with its figures in units."""
 
     quality: int
     latency: int
     cost: int
-    models: frozenset[str]
-    picks: tuple[Candidate, ...]
+    table: Table
+    primaries: Picks
+    fallbacks: Picks
+
+    @property
+    def text(self) -> list[str]:
+        return [self.primaries[agent].row.target for agent in AGENTS]
 
 
 def pareto_assignments(
@@ -73,22 +73,19 @@ def pareto_assignments(
     demands = all_demands(tables)
     for table in tables:
         _refuse_unknown_prices(table, demands)
-    found: list[tuple[_Point, Assignment]] = []
-    plain = [table for table in tables if _is_plain(table, demands)]
-    for table in plain:
-        for point in _of_sums(table, demands):
-            primaries = {candidate.row.agent: candidate for candidate in point.picks}
-            found.append((point, Assignment(table=table, primaries=primaries, fallbacks={})))
-    found += _by_search([table for table in tables if table not in plain], demands)
+    problems = [pose(table, demands) for table in tables]
+    plain = [problem for problem in problems if not (problem.may_swap or problem.fallbacks)]
+    others = [problem for problem in problems if problem not in plain]
+    found = [point for problem in plain for point in _of_sums(problem)] + _by_search(others)
     return tuple(
         FrontPoint(
             quality=point.quality / QUALITY_UNITS,
             latency_s=point.latency / LATENCY_UNITS,
             cost_usd_per_1000=1000 * point.cost / COST_UNITS,
-            pipeline=assignment.table.pipeline,
-            plan=make_plan(assignment.table, assignment.primaries, assignment.fallbacks),
+            pipeline=point.table.pipeline,
+            plan=make_plan(point.table, point.primaries, point.fallbacks),
         )
-        for point, assignment in _distinct(found)
+        for point in _distinct(found)
     )
 
 
@@ -102,153 +99,98 @@ def _refuse_unknown_prices(table: Table, demands: Collection[Demand]) -> None:
                 )
 
 
-def _is_plain(table: Table, demands: Collection[Demand]) -> bool:
-    """Whether all figures are sums over primaries, and memory a sum over distinct models."""
-    limits = table.constraints
-    contends = table.pipeline == "parallel" and limits.contention > 1
-    return not (contends or limits.may_swap or any(d.kind == "fallback" for d in demands))
-
-
-def _of_sums(table: Table, demands: Collection[Demand]) -> list[_Point]:
-    kinds = {demand.kind for demand in demands}
-    most_latency = table.limit("latency") if "latency" in kinds else None
-    most_cost = table.limit("cost") if "cost" in kinds else None
-    most_memory = table.limit("memory") if "memory" in kinds else None
-
-    def fits(point: _Point) -> bool:
-        return (
-            (most_latency is None or point.latency <= most_latency)
-            and (most_cost is None or point.cost <= most_cost)
-            and (
-                most_memory is None
-                or sum(table.memory[model] or 0 for model in point.models) <= most_memory
-            )
-        )
-
-    points = [_Point(0, 0, 0, frozenset(), ())]
-    for options in _groups(table, demands, remembers_models=most_memory is not None):
-        joined = (_join(point, option) for point, option in product(points, options))
-        points = _undominated(point for point in joined if fits(point))
-    return points
-
-
-def _groups(
-    table: Table, demands: Collection[Demand], *, remembers_models: bool
-) -> list[list[_Point]]:
-    """What to choose from, one after the other; readers side by side are chosen together."""
-    options = {
-        agent: _undominated(
-            _Point(
-                candidate.quality,
-                candidate.latency,
-                candidate.cost or 0,
-                frozenset({candidate.model} if remembers_models and candidate.is_local else ()),
-                (candidate,),
-            )
-            for candidate in table.eligible(agent, demands)
-        )
-        for agent in AGENTS
-    }
-    if table.pipeline == "sequential":
-        return list(options.values())
-    first, second = (options[agent] for agent in READERS)
-    together = [
+def _of_sums(problem: Problem) -> list[_Point]:
+    return [
         _Point(
-            one.quality + two.quality,
-            max(one.latency, two.latency),
-            one.cost + two.cost,
-            one.models | two.models,
-            one.picks + two.picks,
+            sum(candidate.quality for candidate in primaries.values()),
+            latency,
+            sum(candidate.cost or 0 for candidate in primaries.values()),
+            problem.table,
+            primaries,
+            {},
         )
-        for one, two in product(first, second)
+        for primaries, latency in undominated_sums(problem)
     ]
-    others = [options[agent] for agent in AGENTS if agent not in READERS]
-    return [_undominated(together), *others]
 
 
-def _join(point: _Point, option: _Point) -> _Point:
-    return _Point(
-        point.quality + option.quality,
-        point.latency + option.latency,
-        point.cost + option.cost,
-        point.models | option.models,
-        point.picks + option.picks,
-    )
+def _by_search(problems: Sequence[Problem]) -> list[_Point]:
+    """From the highest quality down: what is left are boxes below some latency and some price.
 
-
-def _undominated(points: Iterable[_Point]) -> list[_Point]:
-    """The points that no other with the same models matches or beats in everything; one of equals."""
-    by_models: dict[frozenset[str], list[_Point]] = {}
-    for point in points:
-        by_models.setdefault(point.models, []).append(point)
-    kept = []
-    for group in by_models.values():
-        group.sort(key=lambda point: (-point.quality, point.latency, point.cost))
-        stairs: list[tuple[int, int]] = []  # latency up, cost down
-        for point in group:
-            place = bisect_right(stairs, (point.latency, 1 << 62))
-            if place and stairs[place - 1][1] <= point.cost:
-                continue
-            place = bisect_left(stairs, (point.latency, point.cost))
-            while place < len(stairs) and stairs[place][1] >= point.cost:
-                del stairs[place]
-            stairs.insert(place, (point.latency, point.cost))
-            kept.append(point)
-    return kept
-
-
-def _by_search(tables: Tables, demands: Collection[Demand]) -> list[tuple[_Point, Assignment]]:
-    found: list[tuple[_Point, Assignment]] = []
-    while tables:
-        models = [first_model(table, demands, prune=True) for table in tables]
-        for model in models:
-            for point, _ in found:
-                model.quicker_or_cheaper(point.latency - ROUNDING - 1, point.cost - ROUNDING - 1)
-        for step in steps("quality_latency_cost"):
-            models, _ = narrow(models, step)
-            if not models:
-                return found
-        model = models[0]
-        model.minimise_text([list(model.primaries[agent]) for agent in AGENTS])
-        primaries, fallbacks = model.picked(model.primaries), model.picked(model.fallbacks)
-        found.append(
-            (
-                _point(primaries, model.value(model.latencies())),
-                Assignment(table=model.table, primaries=primaries, fallbacks=fallbacks),
+    The best of all boxes is a point of the front. It splits each box that it lies in into what is
+    quicker and what is cheaper; a box inside another needs no search of its own.
+    """
+    found: list[_Point] = []
+    boxes = [box] if (box := _Box.of(problems, _MUCH, _MUCH)) else []
+    while boxes:
+        point = max(boxes, key=lambda box: box.rank).point
+        found.append(point)
+        hit = [box for box in boxes if point.latency <= box.latency and point.cost <= box.cost]
+        boxes = [box for box in boxes if box not in hit]
+        quicker, cheaper = point.latency - ROUNDING - 1, point.cost - ROUNDING - 1
+        corners = {(quicker, box.cost) for box in hit} | {(box.latency, cheaper) for box in hit}
+        sides = {(box.latency, box.cost) for box in boxes} | corners
+        for latency, cost in sorted(corners):
+            inside = any(
+                side != (latency, cost) and latency <= side[0] and cost <= side[1] for side in sides
             )
-        )
+            box = None if inside else _Box.of(problems, latency, cost)
+            if box is not None:
+                boxes.append(box)
     return found
 
 
-def _point(primaries: Picks, latency: int) -> _Point:
-    candidates = tuple(primaries[agent] for agent in AGENTS)
-    return _Point(
-        sum(candidate.quality for candidate in candidates),
-        latency,
-        sum(candidate.cost or 0 for candidate in candidates),
-        frozenset(),
-        candidates,
-    )
+_MUCH = 1 << 62
+"""Above all latencies and prices."""
 
 
-def _distinct(found: Iterable[tuple[_Point, Assignment]]) -> list[tuple[_Point, Assignment]]:
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """All assignments up to some latency and some price, with the best of them."""
+
+    latency: int
+    cost: int
+    point: _Point
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem], latency: int, cost: int) -> _Box | None:
+        """None where the box is empty."""
+        inside = [
+            replace(
+                problem,
+                most_latency=None if latency == _MUCH else latency,
+                most_price=None if cost == _MUCH else cost,
+            )
+            for problem in problems
+        ]
+        best = best_primaries(inside, _USUAL) if min(latency, cost) >= 0 and problems else None
+        if best is None:
+            return None
+        candidates = best.picks.values()
+        point = _Point(
+            sum(candidate.quality for candidate in candidates),
+            best.latency,
+            sum(candidate.cost or 0 for candidate in candidates),
+            best.table,
+            best.picks,
+            best.fallbacks,
+        )
+        return cls(latency, cost, point)
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        return self.point.quality, -self.point.latency, -self.point.cost
+
+
+def _distinct(found: Iterable[_Point]) -> list[_Point]:
     """The front over all models and orders; points that differ by rounding alone are one."""
-    kept: list[tuple[_Point, Assignment]] = []
-    ordered = sorted(
-        found,
-        key=lambda item: (
-            -item[0].quality,
-            item[0].latency,
-            item[0].cost,
-            [candidate.row.target for candidate in item[0].picks],
-        ),
-    )
-    for point, assignment in ordered:
-        if any(_covers(other, point) for other, _ in kept):
+    kept: list[_Point] = []
+    ordered = sorted(found, key=lambda p: (-p.quality, p.latency, p.cost, p.text))
+    for point in ordered:
+        if any(_covers(other, point) for other in kept):
             continue
         # What came before with as good as the same quality may be dearer or slower.
-        kept = [item for item in kept if not _covers(point, item[0])]
-        kept.append((point, assignment))
+        kept = [other for other in kept if not _covers(point, other)]
+        kept.append(point)
     return kept
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from soma_bench.optimize.candidates import QUALITY_UNITS, Candidate
 from soma_bench.optimize.programme import Programme, Weights, greatest
 from soma_bench.optimize.residency import READERS, previous
-from soma_bench.optimize.table import QUALITY_UNITS, Candidate, Demand, DemandKind, Table
+from soma_bench.optimize.table import Demand, DemandKind, Table
 from soma_bench.routing.constraints import Weighted, chains
 from soma_bench.types import AGENTS, AgentName
 
@@ -172,12 +173,15 @@ class Model:
         for agent, fallbacks in self.fallbacks.items():
             dear = {variable: c for variable, c in fallbacks.items() if c.cost}
             group = self.primaries[agent]
-            by_rate = {c.failures: c for c in sorted(group.values(), key=lambda c: c.failures)}
+            by_rate = {c.failures: c for c in group.values()}
+            rates = sorted(by_rate)
+            step_of = {rate: step for step, rate in enumerate(rates)}
             lower: Candidate | None = None
-            for rate, example in by_rate.items() if dear else ():
+            for step, rate in enumerate(rates if dear else ()):
                 if not rate:
                     continue
-                standing = [variable for variable, c in group.items() if c.failures >= rate]
+                example = by_rate[rate]
+                standing = [v for v, c in group.items() if step_of[c.failures] >= step]
                 paid = {variable: self._new() for variable in dear}
                 free = [variable for variable in fallbacks if variable not in dear]
                 free += _present(self.without.get(agent))
@@ -217,12 +221,16 @@ class Model:
         role, _ = self._serving(agent, degraded)
         before = [self._serving(o, degraded) for o in previous(self.table.pipeline, agent)]
         weights = {}
+        serving: dict[str, list[int]] = {}
+        for _, group in before:
+            for other, variables in _by_model(group).items():
+                serving.setdefault(other, []).extend(variables)
         for model, away in self._away.get(role, {}).items():
             key = (role, tuple(other for other, _ in before), model)
             if key not in self._loads:
-                loaded = [v for _, group in before for v, c in group.items() if c.model == model]
-                for (other, is_fallback), _ in before:
-                    loaded += _present(self.without.get(other) if is_fallback else None)
+                loaded = list(serving.get(model, ()))
+                for (agent_before, is_fallback), _ in before:
+                    loaded += _present(self.without.get(agent_before) if is_fallback else None)
                 self._loads[key] = self._new()
                 self.programme.implies([away], self._loads[key], unless=loaded)
             weights[self._loads[key]] = self.table.load[model] or 0
@@ -280,41 +288,6 @@ class Model:
             }
             for chain in self._normal
         ]
-
-    def one_model_only(self) -> None:
-        """All primaries are of one model."""
-        chosen: dict[str, int] = {}
-        for group in self.primaries.values():
-            for model, variables in _by_model(group).items():
-                if model not in chosen:
-                    chosen[model] = self._new()
-                self.programme.implies(variables, chosen[model])
-        self.programme.exactly_one(chosen.values())
-
-    def other_than(self, picks: Picks) -> None:
-        """Some primary is another than in ``picks``."""
-        same = [
-            variable
-            for agent, group in self.primaries.items()
-            for variable, candidate in group.items()
-            if candidate.row.target == picks[agent].row.target
-        ]
-        self.programme.at_most(dict.fromkeys(same, 1), len(AGENTS) - 1)
-
-    def quicker_or_cheaper(self, latency: int, cost: int) -> None:
-        """The pipeline takes at most ``latency``, or the primaries cost at most ``cost``."""
-        quicker, cheaper = self.programme.variables(2)
-        self.programme.exactly_one([quicker, cheaper])
-        for switch, limit, sums in (
-            (quicker, latency, self._normal),
-            (cheaper, cost, [self.prices()]),
-        ):
-            for weights in sums:
-                # With the switch off any sum passes.
-                room = max(0, sum(weights.values()) - limit)
-                self.programme.at_most({**weights, switch: room}, limit + room)
-            if limit < 0:
-                self.programme.at_most({switch: 1}, 0)
 
     def minimise(self, *parts: Weights, slack: int = 0) -> bool:
         """Minimise and hold; False where nothing fits."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from soma_bench.errors import ConfigError
+from soma_bench.optimize.candidates import Candidate
 from soma_bench.optimize.conflict import smallest_conflict
 from soma_bench.optimize.model import Picks
 from soma_bench.optimize.search import search
 from soma_bench.optimize.solution import Infeasible, Solution, make_plan
-from soma_bench.optimize.table import Candidate, Demand, Table, read_table
+from soma_bench.optimize.table import Demand, Table, read_table
 from soma_bench.routing.constraints import Constraints, Objective, Pipeline, Weighted
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS

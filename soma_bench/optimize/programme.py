@@ -9,11 +9,13 @@ programme solved again, so that what comes out holds every row exactly.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array
 
 from soma_bench.errors import SomaError
@@ -22,8 +24,26 @@ Weights = Mapping[int, int]
 """Whole, non-negative weights by variable."""
 
 _SOLVED, _CUT_OFF, _INFEASIBLE = 0, 1, 2
+_LP_INFEASIBLE = 2
 _LARGEST = 1_000_000
 """Weights above this are made coarser for HiGHS."""
+
+
+_GENEROUS = 1e-6
+"""How far a relaxed row may be broken, as a share of its largest weight: above the solver's own
+tolerance, so that what just fits is never taken for what does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """A lower bound on the greatest of some sums for whatever holds the rows.
+
+    It is ``constant`` and the reduced costs of all variables that are 1, of which any that are not
+    negative can be left out. What can never be 1 costs without end.
+    """
+
+    constant: float
+    reduced: NDArray[np.float64]
 
 
 class Programme:
@@ -107,7 +127,56 @@ class Programme:
                 self.at_most(dict.fromkeys(support, 1), len(support) - 1)
         return None
 
-    def _solve(self, parts: tuple[Weights, ...]) -> frozenset[int] | None:
+    def relax(
+        self, parts: Sequence[Weights], within: Iterable[tuple[Weights, int]] = ()
+    ) -> Relaxation | None:
+        """The bound by the relaxation to fractions; None where even these hold no solution.
+
+        Whatever the solver's tolerances, the bound holds but for the rounding of floating point: it
+        is computed from the dual values alone, and any dual values give a bound.
+
+        Args:
+            parts: the sums.
+            within: more sums with their limits.
+        """
+        rows = self._structure()
+        never = np.zeros(self.size + 1, dtype=bool)
+        for weights, limit in (*self._limits, *within):
+            never[[variable for variable, weight in weights.items() if weight > limit]] = True
+            unit = max([1, *weights.values()])
+            scaled = {variable: weight / unit for variable, weight in weights.items()}
+            rows.add(scaled, -np.inf, limit / unit + _GENEROUS)
+        unit = max([1, *(weight for weights in parts for weight in weights.values())])
+        for weights in parts:
+            scaled = {variable: weight / unit for variable, weight in weights.items()}
+            rows.add({**scaled, self.size: -1.0}, -np.inf, 0.0)
+        objective = np.zeros(self.size + 1)
+        objective[self.size] = 1.0
+        matrix, high = rows.matrix(), rows.high()
+        equal = rows.low() == high
+        found = linprog(
+            objective,
+            A_eq=matrix[equal],
+            b_eq=high[equal],
+            A_ub=matrix[~equal],
+            b_ub=high[~equal],
+            bounds=np.column_stack([np.zeros(self.size + 1), np.where(never, 0.0, np.inf)]),
+            method="highs",
+        )
+        if found.status == _LP_INFEASIBLE:
+            return None
+        if found.status != _SOLVED:
+            raise SomaError(f"optimise: the solver gave up: {found.message}")
+        duals = np.empty(len(high))
+        duals[equal] = found.eqlin.marginals
+        duals[~equal] = np.minimum(found.ineqlin.marginals, 0.0)
+        # The last column has no upper bound, so its reduced cost may not be negative.
+        duals /= max(1.0, -float(duals[-len(parts) :].sum()))
+        reduced = np.where(never, np.inf, unit * (objective - duals @ matrix))
+        return Relaxation(unit * float(duals @ high), reduced[: self.size])
+
+    def _structure(self) -> _Rows:
+        """The rows that say which choices go together."""
         rows = _Rows(self.size)
         for variables in self._choices:
             rows.add(dict.fromkeys(variables, 1.0), 1.0, 1.0)
@@ -115,6 +184,10 @@ class Programme:
             rows.add(
                 {**dict.fromkeys(causes, 1.0), **dict.fromkeys(consequences, -1.0)}, -np.inf, most
             )
+        return rows
+
+    def _solve(self, parts: tuple[Weights, ...]) -> frozenset[int] | None:
+        rows = self._structure()
         for weights, limit in self._limits:
             unit = _coarse_unit(weights.values())
             rows.add({v: float(w // unit) for v, w in weights.items()}, -np.inf, limit // unit)
@@ -135,7 +208,7 @@ class Programme:
             objective,
             integrality=np.append(np.ones(self.size), 0),
             bounds=Bounds(0, np.append(np.ones(self.size), np.inf)),
-            constraints=rows.constraint(),
+            constraints=LinearConstraint(rows.matrix(), rows.low(), rows.high()),
             options=options,
         )
         if result.status == _INFEASIBLE:
@@ -172,11 +245,16 @@ class _Rows:
         self._low.append(low)
         self._high.append(high)
 
-    def constraint(self) -> Any:
-        matrix = csr_array(
+    def matrix(self) -> Any:
+        return csr_array(
             (self._values, self._columns, self._starts), shape=(len(self._low), self._width)
         )
-        return LinearConstraint(matrix, self._low, self._high)
+
+    def low(self) -> NDArray[np.float64]:
+        return np.array(self._low)
+
+    def high(self) -> NDArray[np.float64]:
+        return np.array(self._high)
 
 
 def weighed(weights: Weights, chosen: Collection[int]) -> int:

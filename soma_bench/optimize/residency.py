@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 
-from soma_bench.optimize.table import LATENCY_UNITS, Candidate, Table
+from soma_bench.optimize.candidates import LATENCY_UNITS, Candidate
+from soma_bench.optimize.table import Table
 from soma_bench.routing.constraints import Percentile, Pipeline, chains
 from soma_bench.types import AGENTS, AgentName
 
@@ -59,21 +60,34 @@ def latency_s(
 
 def peak_bytes(table: Table, serving: Collection[State], resident: Collection[str]) -> int | None:
     """The most that is in memory at once; None where a model's size was not measured."""
-    used = {candidate.model for state in serving for candidate in state.values()}
-    if any(table.memory[model] is None for model in used):
-        return None
-    base = sum(table.memory[model] or 0 for model in resident)
-    together: list[tuple[AgentName, ...]]
-    if table.pipeline == "parallel":
-        together = [READERS, *((agent,) for agent in AGENTS if agent not in READERS)]
-    else:
-        together = [(agent,) for agent in AGENTS]
-    loaded = (
-        {state[agent].model for agent in agents} - set(resident)
-        for state in serving
-        for agents in together
-    )
-    return base + max(sum(table.memory[model] or 0 for model in models) for models in loaded)
+    return _Peaks(table, serving).bytes(resident)
+
+
+class _Peaks:
+    """What is in memory at once, for one split of the models in use or for many."""
+
+    def __init__(self, table: Table, serving: Collection[State]) -> None:
+        self._memory = table.memory
+        together: list[tuple[AgentName, ...]] = [(agent,) for agent in AGENTS]
+        if table.pipeline == "parallel":
+            together = [READERS, *(one for one in together if one[0] not in READERS)]
+        self._steps = {
+            frozenset(state[agent].model for agent in agents)
+            for state in serving
+            for agents in together
+        }
+        """The models that work at the same time, each set once."""
+        used = frozenset[str]().union(*self._steps)
+        self._known = all(table.memory[model] is not None for model in used)
+
+    def bytes(self, resident: Collection[str]) -> int | None:
+        if not self._known:
+            return None
+        loaded = (
+            sum(self._memory[model] or 0 for model in models if model not in resident)
+            for models in self._steps
+        )
+        return sum(self._memory[model] or 0 for model in resident) + max(loaded)
 
 
 def best_resident(table: Table, primaries: State, fallbacks: State) -> frozenset[str]:
@@ -96,10 +110,11 @@ def best_resident(table: Table, primaries: State, fallbacks: State) -> frozenset
         worst = max(degraded, default=normal)
         return (breaks(table, normal, worst), round(normal, 9), round(worst, 9), -len(resident))
 
+    peaks = _Peaks(table, serving)
     fitting = [
         resident
         for resident in _splits(table, used)
-        if (peak := peak_bytes(table, serving, resident)) is not None and peak <= limit
+        if (peak := peaks.bytes(resident)) is not None and peak <= limit
     ]
     return min(fitting, key=rank, default=everything)
 

@@ -87,7 +87,7 @@ def runner_up(
         for candidate in tables[0].candidates[choice.agent]
         if candidate.row.target == choice.primary.target
     }
-    found = search(tables, all_demands(tables), solution.objective, other_than=first)
+    found = search(tables, all_demands(tables), solution.objective, but=first)
     if found is None:
         return None
     pairs = [

@@ -1,40 +1,29 @@
 """The exact search: which candidate is each agent's primary, and which its fallback.
 
 It takes one table for each order of the stages that may be chosen. Goals are met one after the
-other over all of them: what cannot reach the best of a goal is left behind.
+other over all of them: what cannot reach the best of a goal is left behind. The search is by
+enumeration; what is too much for that, the solver decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from soma_bench.optimize.model import Model, Picks
-from soma_bench.optimize.programme import Weights
-from soma_bench.optimize.table import (
-    COST_UNITS,
-    LATENCY_UNITS,
-    QUALITY_UNITS,
-    ROUNDING,
-    Candidate,
-    Demand,
-    Table,
-)
-from soma_bench.routing.constraints import GOALS, Goal, Lexicographic, Objective, Weighted
+import numpy as np
+
+from soma_bench.optimize import solver
+from soma_bench.optimize.candidates import QUALITY_UNITS
+from soma_bench.optimize.enumeration import Enumeration
+from soma_bench.optimize.fallbacks import Fallbacks
+from soma_bench.optimize.figures import Figures, GivenUp
+from soma_bench.optimize.goals import QUALITY_FIRST, Gap, Step, steps
+from soma_bench.optimize.model import Picks
+from soma_bench.optimize.problem import Primaries, Problem, Tables, one_model_each, other_than, pose
+from soma_bench.optimize.table import Demand, Table
+from soma_bench.routing.constraints import Objective
 from soma_bench.types import AGENTS
-
-Tables = Sequence[Table]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """How far an answer may be from the optimum, its search having been cut off."""
-
-    goal: Goal | None
-    """The goal that was being met; None for a weighted sum. Goals after it were not looked at."""
-    at_most: float
-    """In the goal's own unit: quality, seconds, dollars per 1000, or the weighted sum's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +37,6 @@ class Assignment:
     gap: Gap | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One goal as sums to minimise, with how far later goals may stay above the least."""
-
-    goal: Goal | None
-    sums: Callable[[Model], list[Weights]]
-    slack: int
-    unit: float
-    """Units of the sums in one unit of the goal."""
-
-
 def search(
     tables: Tables,
     demands: Collection[Demand],
@@ -66,7 +44,7 @@ def search(
     *,
     deadline: float | None = None,
     one_model: bool = False,
-    other_than: Picks | None = None,
+    but: Picks | None = None,
 ) -> Assignment | None:
     """The best assignment that holds ``demands``; None where there is none.
 
@@ -80,44 +58,35 @@ def search(
         objective: what is best.
         deadline: on the clock of `time.monotonic`, when to stop with the best that is there.
         one_model: whether all primaries must be of one model.
-        other_than: primaries that may not all be chosen again.
+        but: primaries that may not all be chosen again.
 
     Raises:
         SomaError: the deadline came before any answer.
     """
-    prune = other_than is None
-    models = [first_model(table, demands, deadline=deadline, prune=prune) for table in tables]
-    for model in models:
-        if one_model:
-            model.one_model_only()
-        if other_than is not None:
-            model.other_than(other_than)
-    gap: Gap | None = None
-    for step in steps(objective):
-        models, cut_off = narrow(models, step)
-        if not models:
-            return None
-        if cut_off is not None:
-            gap = Gap(goal=step.goal, at_most=cut_off / step.unit)
-            break
-    model = models[0]
-    if gap is None:
-        model.minimise_text([list(model.primaries[agent]) for agent in AGENTS])
-    primaries = model.picked(model.primaries)
+    problems = [pose(table, demands, prune=but is None) for table in tables]
+    if one_model:
+        problems = [part for problem in problems for part in one_model_each(problem)]
+    if but is not None:
+        problems = [part for problem in problems for part in other_than(problem, but)]
+    found = best_primaries(problems, steps(objective), deadline)
+    if found is None:
+        return None
     return Assignment(
-        table=model.table,
-        primaries=primaries,
-        fallbacks=_best_fallbacks(model, demands, primaries),
-        gap=gap,
+        table=found.table,
+        primaries=found.picks,
+        fallbacks=_best_fallbacks(found, demands),
+        gap=found.gap,
     )
 
 
 def best_quality(tables: Tables, demands: Collection[Demand]) -> int | None:
     """The highest sum of the primaries' quality, in units; None where nothing holds ``demands``."""
-    losses = []
-    for table in tables:
-        model = first_model(table, demands, prune=True)
-        loss = model.minimum(model.quality_loss())
+    losses: list[int] = []
+    for problem in [pose(table, demands) for table in tables]:
+        try:
+            loss = Enumeration(problem).least(QUALITY_FIRST, min(losses, default=inf))
+        except GivenUp:
+            loss = solver.least(problem, QUALITY_FIRST)
         if loss is not None:
             losses.append(loss)
     return len(AGENTS) * QUALITY_UNITS - min(losses) if losses else None
@@ -125,203 +94,150 @@ def best_quality(tables: Tables, demands: Collection[Demand]) -> int | None:
 
 def is_feasible(tables: Tables, demands: Collection[Demand]) -> bool:
     """Whether any assignment holds ``demands``."""
-    return any(first_model(table, demands, prune=True).minimise({}) for table in tables)
+    return any_assignment(tables, demands) is not None
 
 
 def any_assignment(tables: Tables, demands: Collection[Demand]) -> Assignment | None:
     """Some assignment that holds ``demands``, with no more fallbacks than these ask for."""
-    for table in tables:
-        model = first_model(table, demands, prune=False)
-        if model.minimise({}):
-            primaries, fallbacks = model.picked(model.primaries), model.picked(model.fallbacks)
-            return Assignment(table=table, primaries=primaries, fallbacks=fallbacks)
+    for problem in [pose(table, demands) for table in tables]:
+        try:
+            found = Enumeration(problem).any()
+        except GivenUp:
+            found = solver.any_picks(problem)
+        if found is not None:
+            return Assignment(table=problem.table, primaries=found[0], fallbacks=found[1])
     return None
 
 
-def least_limit(
-    tables: Tables, demands: Collection[Demand], free: Demand, *, quality: int = 0
-) -> int | None:
+def easy_assignment(
+    tables: Tables, demands: Collection[Demand], hoped: Collection[Demand]
+) -> Assignment | None:
+    """As `any_assignment`, but None also where nothing is found quickly.
+
+    Args:
+        tables: as for `search`.
+        demands: what must hold.
+        hoped: demands of which as many as is easy should be held too.
+    """
+    for problem in [pose(table, demands) for table in tables]:
+        try:
+            found = Enumeration(problem).easy(hoped)
+        except GivenUp:
+            continue
+        if found is not None:
+            return Assignment(table=problem.table, primaries=found[0], fallbacks=found[1])
+    return None
+
+
+def least_limit(tables: Tables, demands: Collection[Demand], free: Demand) -> int | None:
     """The lowest limit (in units) in place of that of ``free``, itself one of ``demands``.
 
     Args:
         tables: as for `search`.
         demands: what must hold.
         free: the demand for latency, memory or cost whose limit is looked for.
-        quality: the lowest sum of the primaries' quality, in units, that must be reached with it.
     """
     found = []
-    for table in tables:
-        model = first_model(table, demands, free=free, prune=not quality)
-        if quality:
-            model.programme.at_most(model.quality_loss(), len(AGENTS) * QUALITY_UNITS - quality)
-        least = model.minimum(*model.limited[free.kind]) if free.kind in model.limited else 0
+    for problem in [pose(table, demands, free=free) for table in tables]:
+        try:
+            least = Enumeration(problem).least_limit()
+        except GivenUp:
+            least = solver.least_limit(problem)
         if least is not None:
             found.append(least)
     return min(found, default=None)
 
 
-def first_model(
-    table: Table,
-    demands: Collection[Demand],
-    *,
-    free: Demand | None = None,
-    deadline: float | None = None,
-    prune: bool,
-) -> Model:
-    """Primaries, and only those fallbacks that must be there; no limit on what ``free`` limits."""
-    options = {agent: table.eligible(agent, demands) for agent in AGENTS}
-    needed = {demand.agent for demand in demands if demand.kind == "fallback"}
-    fallbacks = {agent: options[agent] for agent in AGENTS if agent in needed}
-    limits = {demand.kind for demand in demands if demand != free}
-    # Changing places needs the primaries to be as quick as is asked of the fallbacks.
-    if prune and ("latency" in limits or "degraded" not in limits):
-        options = {agent: _undominated(options[agent]) for agent in AGENTS}
-        fallbacks = {agent: _worthy_fallbacks(group) for agent, group in fallbacks.items()}
-    return Model(
-        table, demands, primaries=options, fallbacks=fallbacks, free=free, deadline=deadline
-    )
+def least_limit_for_quality(
+    tables: Tables, demands: Collection[Demand], free: Demand, quality: int
+) -> int | None:
+    """As `least_limit`, where more quality must be reached than the limit of ``free`` allows.
 
-
-def _undominated(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Without those beside which the same model does as well in everything, and is preferred.
-
-    Such a candidate is in no best assignment: in its place the other holds whatever it holds, also
-    where the other was its fallback, since then the two can change places. Latencies decide nothing
-    here: a stage off the slowest chain may be slower at no loss.
+    Args:
+        tables: as for `search`.
+        demands: what must hold.
+        free: the demand for latency, memory or cost whose limit is looked for.
+        quality: the lowest sum of the primaries' quality, in units.
     """
-
-    def beats(one: Candidate, other: Candidate) -> bool:
-        if one.cost is None or other.cost is None or one.failures > other.failures:
-            return False
-        gains = (one.quality - other.quality, other.latency - one.latency, other.cost - one.cost)
-        better = gains[0] > ROUNDING or gains[2] > ROUNDING or one.row.target < other.row.target
-        return min(gains) >= 0 and better
-
-    by_model = _by_model(candidates)
-    return tuple(
-        candidate
-        for candidate in candidates
-        if not any(beats(other, candidate) for other in by_model[candidate.model])
-    )
+    most_loss = len(AGENTS) * QUALITY_UNITS - quality
+    found = []
+    for problem in [pose(table, demands, free=free, most_loss=most_loss) for table in tables]:
+        try:
+            least = Enumeration(problem).least_limit_for_quality()
+        except GivenUp:
+            least = solver.least_limit(problem)
+        if least is not None:
+            found.append(least)
+    return min(found, default=None)
 
 
-def _worthy_fallbacks(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Without those beside which two of the same model are as quick and cheap.
+def best_primaries(
+    problems: Sequence[Problem], steps: Sequence[Step], deadline: float | None = None
+) -> Primaries | None:
+    """What meets all steps one after the other, then the first by text; None where nothing fits.
 
-    One of the two is not the primary and holds whatever such a candidate holds. Only whether there
-    is a fallback counts while primaries are chosen, not how good it is.
+    Args:
+        problems: those of the preferred order of the stages first.
+        steps: the figures to minimise.
+        deadline: as for `search`.
+
+    Raises:
+        SomaError: the deadline came before any answer.
     """
-    kept = []
-    for group in _by_model(candidates).values():
-        ordered = sorted(group, key=lambda c: (c.latency, c.cost or 0))
-        for place, candidate in enumerate(ordered):
-            before = [other for other in ordered[:place] if _price(other) <= _price(candidate)]
-            if len(before) < 2:
-                kept.append(candidate)
-    return tuple(kept)
+    try:
+        return _enumerated(problems, steps, deadline)
+    except GivenUp:
+        return solver.best_primaries(problems, steps, deadline)
 
 
-def _price(candidate: Candidate) -> float:
-    return inf if candidate.cost is None else candidate.cost
+def _enumerated(
+    problems: Sequence[Problem], steps: Sequence[Step], deadline: float | None
+) -> Primaries | None:
+    """By enumeration.
 
-
-def _by_model(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
-    found: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        found.setdefault(candidate.model, []).append(candidate)
-    return found
-
-
-def steps(objective: Objective) -> list[Step]:
-    """The goals of an objective, one after the other, until only text tells assignments apart."""
-    usual = [step for goal in GOALS for step in _goal(goal, 0)]
-    if isinstance(objective, Weighted):
-        weighted = Step(
-            goal=None,
-            sums=lambda model: model.weighted(objective),
-            slack=ROUNDING,
-            unit=QUALITY_UNITS,
-        )
-        return [weighted, *usual]
-    if not isinstance(objective, Lexicographic):
-        return usual
-    tolerances = {
-        "quality": round(objective.quality_tolerance * QUALITY_UNITS),
-        "latency": round(objective.latency_tolerance_s * LATENCY_UNITS),
-        "cost": round(objective.cost_tolerance_usd_per_1000 / 1000 * COST_UNITS),
-    }
-    steps = [step for goal in objective.order for step in _goal(goal, tolerances[goal])]
-    return [*steps, *usual] if any(tolerances.values()) else steps
-
-
-def _goal(goal: Goal, tolerance: int) -> list[Step]:
-    """The steps of one goal; a price that is not known comes after all that are."""
-    slack = ROUNDING + tolerance
-    if goal == "quality":
-        return [Step(goal=goal, sums=lambda m: [m.quality_loss()], slack=slack, unit=QUALITY_UNITS)]
-    if goal == "latency":
-        return [Step(goal=goal, sums=lambda m: m.latencies(), slack=slack, unit=LATENCY_UNITS)]
-    return [
-        Step(goal=goal, sums=lambda m: [m.unpriced()], slack=0, unit=1),
-        Step(goal=goal, sums=lambda m: [m.prices()], slack=slack, unit=COST_UNITS / 1000),
-    ]
-
-
-def narrow(models: list[Model], step: Step) -> tuple[list[Model], float | None]:
-    """The models that reach the least value of a step, held there; the gap where it was cut off."""
-    values = [model.minimum(*step.sums(model)) for model in models]
-    known = [value for value in values if value is not None]
-    if not known:
-        return [], None
-    best = min(known)
-    # A model cut off might have come below the best by its gap.
-    lowest = [
-        v - (m.programme.gap or 0) for m, v in zip(models, values, strict=True) if v is not None
-    ]
-    cut_off = any(model.programme.gap is not None for model in models)
-    kept = [
-        model
-        for model, value in zip(models, values, strict=True)
-        if value is not None and value <= best + step.slack
-    ]
-    kept.sort(key=lambda model: cut_off and model.value(step.sums(model)))
-    for model in kept:
-        model.programme.hold(step.sums(model), best + step.slack)
-    return kept, best - min(lowest) if cut_off else None
-
-
-def _best_fallbacks(first: Model, demands: Collection[Demand], primaries: Picks) -> Picks:
-    table = first.table
-    model = Model(
-        table,
-        demands,
-        primaries={agent: (primaries[agent],) for agent in AGENTS},
-        fallbacks={agent: table.eligible(agent, demands) for agent in AGENTS},
-    )
-    if table.constraints.may_swap:
-        # A fallback that stays in memory must not drive out what keeps the primaries quick.
-        held = first.value(first.latencies())
-        model.programme.hold(model.latencies(), held)
-    groups = model.fallbacks
-    model.minimise(dict.fromkeys(model.without.values(), 1))
-    model.minimise(
-        {
-            variable: 1
-            for agent, group in groups.items()
-            for variable, candidate in group.items()
-            if candidate.model == primaries[agent].model
-        }
-    )
-    loss = {v: QUALITY_UNITS - c.quality for group in groups.values() for v, c in group.items()}
-    loss.update(dict.fromkeys(model.without.values(), QUALITY_UNITS))
-    model.minimise(loss, slack=ROUNDING)
-    model.minimise(
-        {v: c.latency for group in groups.values() for v, c in group.items()}, slack=ROUNDING
-    )
-    model.minimise_text(
-        [
-            [*groups[agent], *([model.without[agent]] if agent in model.without else [])]
-            for agent in AGENTS
+    Raises:
+        GivenUp: there is too much to look at.
+    """
+    left = [Enumeration(problem, deadline) for problem in problems]
+    for step in steps:
+        values: list[int | None] = []
+        for enumeration in left:
+            best = min((value for value in values if value is not None), default=inf)
+            values.append(enumeration.least(step, best + step.slack))
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        limit = min(known) + step.slack
+        left = [
+            enumeration
+            for enumeration, value in zip(left, values, strict=True)
+            if value is not None and value <= limit
         ]
+        for enumeration in left:
+            enumeration.hold(step, limit)
+    table = left[0].problem.table
+    found = [each.first_by_text() for each in left if each.problem.table is table]
+    return min(found, key=lambda primaries: primaries.text)
+
+
+def _best_fallbacks(found: Primaries, demands: Collection[Demand]) -> Picks:
+    table = found.table
+    groups = {agent: table.eligible(agent, demands) for agent in AGENTS}
+    needed = {demand.agent for demand in demands if demand.kind == "fallback"}
+    problem = Problem(
+        table=table,
+        demands=tuple(demands),
+        primaries={agent: (found.picks[agent],) for agent in AGENTS},
+        fallbacks=groups,
     )
-    return model.picked(groups)
+    try:
+        figures = Figures(problem)
+        runs = figures.runs(np.zeros((1, len(AGENTS)), dtype=np.int64))
+        if problem.may_swap:
+            # A fallback that stays in memory must not drive out what keeps the primaries quick.
+            runs = runs.take(figures.latency(runs.stages) <= found.latency)
+        best = Fallbacks(figures, groups, optional=frozenset(AGENTS) - needed).best(runs)
+    except GivenUp:
+        return solver.best_fallbacks(problem, found.latency)
+    assert best is not None, "the primaries were chosen with the fallbacks that they need"
+    return best

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from soma_bench.optimize.residency import best_resident, latency_s, peak_bytes, states
-from soma_bench.optimize.search import Gap
-from soma_bench.optimize.table import (
+from soma_bench.optimize.candidates import (
     COST_UNITS,
     LATENCY_UNITS,
     ROUNDING,
     Candidate,
-    Demand,
-    Table,
     floor_figure,
 )
+from soma_bench.optimize.goals import Gap
+from soma_bench.optimize.residency import best_resident, latency_s, peak_bytes, states
+from soma_bench.optimize.table import Demand, Table
 from soma_bench.routing.constraints import Constraints, Objective, Percentile, Pipeline, chains
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS, AgentName

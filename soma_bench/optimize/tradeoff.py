@@ -6,16 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, QUALITY_UNITS, ROUNDING
 from soma_bench.optimize.optimizer import Order, all_demands, read_tables
-from soma_bench.optimize.search import Tables, best_quality, least_limit
-from soma_bench.optimize.table import (
-    COST_UNITS,
-    LATENCY_UNITS,
-    QUALITY_UNITS,
-    ROUNDING,
-    Demand,
-    DemandKind,
-)
+from soma_bench.optimize.problem import Tables
+from soma_bench.optimize.search import best_quality, least_limit_for_quality
+from soma_bench.optimize.table import Demand, DemandKind
 from soma_bench.routing.constraints import Constraints
 from soma_bench.routing.evidence import Evidence
 from soma_bench.types import AGENTS
@@ -147,7 +142,7 @@ def shadow_prices(
         gain = max(0, (then or now) - now)
         first_by = None
         if demand.kind != "floor" and most is not None and most - now > ROUNDING:
-            least = least_limit(tables, demands, demand, quality=now + ROUNDING + 1)
+            least = least_limit_for_quality(tables, demands, demand, now + ROUNDING + 1)
             rounding = 0 if demand.kind == "memory" else ROUNDING
             limit = tables[0].limit(demand.kind) - rounding
             first_by = None if least is None else max(0, least - limit) / _UNITS[demand.kind]

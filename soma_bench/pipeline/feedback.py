@@ -56,6 +56,7 @@ async def revise(
     message: str,
     ask: Ask,
     *,
+    intent: AlignmentOutput | None = None,
     deadline_s: float | None = None,
     weights: Weights | None = None,
     machines: Machines | None = None,
@@ -64,7 +65,8 @@ async def revise(
 ) -> Feedback:
     """Do what a doctor's message on a finished report asks for.
 
-    Takes, besides session and message, what `soma_bench.pipeline.analyse` takes. A revision that
+    ``intent`` is what the message is known to want already; Alignment is asked where it is None.
+    Takes, besides it and session and message, what `soma_bench.pipeline.analyse` takes. A revision that
     fails or is cancelled leaves the report as it was, as a draft.
 
     Raises:
@@ -95,9 +97,10 @@ async def revise(
     )
     with pipeline_span("feedback"):
         async with run.within(deadline_s):
-            reading = Stage(agent="alignment", build=lambda *_: question)
-            await run.stage(reading, GRAPHS[session.order])
-        intent = Outputs(run.results).alignment
+            if intent is None:
+                reading = Stage(agent="alignment", build=lambda *_: question)
+                await run.stage(reading, GRAPHS[session.order])
+                intent = Outputs(run.results).alignment
         graph = _graph(session.order, intent, message)
         if not graph:
             state: State = seen.state

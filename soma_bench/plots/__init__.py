@@ -5,6 +5,9 @@ nothing is registered with pyplot and no global setting is changed. matplotlib i
 figure, not by the import.
 """
 
+from soma_bench.plots.bits import quality_and_speed_by_bits
+from soma_bench.plots.budgets import quality_by_tokens
+from soma_bench.plots.calls import parts_of_calls
 from soma_bench.plots.effects import effects_of_settings
 from soma_bench.plots.hardware import memory_of_models
 from soma_bench.plots.pareto import pareto_front
@@ -18,5 +21,8 @@ __all__ = [
     "latency_by_stage",
     "memory_of_models",
     "pareto_front",
+    "parts_of_calls",
     "quality_against_latency",
+    "quality_and_speed_by_bits",
+    "quality_by_tokens",
 ]

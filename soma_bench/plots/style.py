@@ -101,6 +101,16 @@ def look_of(targets: Iterable[str]) -> Look:
     )
 
 
+def series_look(index: int) -> dict[str, Any]:
+    """Colour and shape of a figure's n-th line, where lines are no targets."""
+    return {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "fillstyle": _FILLS[index // len(_COLOURS) % len(_FILLS)],
+        "markerfacecoloralt": "white",
+    }
+
+
 @contextmanager
 def house_style() -> Iterator[None]:
     """Matplotlib's defaults and this module's settings, whatever the reader has set, for a while."""

@@ -58,17 +58,33 @@ def load_image(
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
-            size = path.stat().st_size
-            is_dicom = head[_DICOM_AT:] == _DICOM
-            most = _MAX_DICOM_BYTES if is_dicom else MAX_IMAGE_BYTES
-            if size > most:
-                raise ConfigError(
-                    f"{path}: has {size / 2**20:.1f} MiB; an image may have {most / 2**20:.0f}"
-                )
+            _check_size(path, head, path.stat().st_size)
             data = head + stream.read()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if is_dicom:
+    return read_image(data, path, window=window, burned_in=burned_in)
+
+
+def read_image(
+    data: bytes,
+    path: Path,
+    *,
+    window: Window | Preset | None = None,
+    burned_in: bool = False,
+) -> Image:
+    """The same for the bytes of a file.
+
+    Args:
+        data: the file's whole content.
+        path: what errors call it.
+        window: as for `load_image`.
+        burned_in: likewise.
+
+    Raises:
+        ConfigError: as for `load_image`.
+    """
+    _check_size(path, data, len(data))
+    if _is_dicom(data):
         return Image(_png_of_dicom(path, data, window, burned_in=burned_in), "image/png")
     if window is not None:
         raise ConfigError(f"{path}: is not DICOM, and only DICOM images take a window")
@@ -79,6 +95,18 @@ def load_image(
         _check_encoded(path, data, "JPEG")
         return Image(_bare_jpeg(path, data), "image/jpeg")
     raise ConfigError(f"{path}: is not a PNG, JPEG or DICOM image")
+
+
+def _is_dicom(head: bytes) -> bool:
+    return head[_DICOM_AT:_HEAD_BYTES] == _DICOM
+
+
+def _check_size(path: Path, head: bytes, size: int) -> None:
+    most = _MAX_DICOM_BYTES if _is_dicom(head) else MAX_IMAGE_BYTES
+    if size > most:
+        raise ConfigError(
+            f"{path}: has {size / 2**20:.1f} MiB; an image may have {most / 2**20:.0f}"
+        )
 
 
 def _check_encoded(path: Path, data: bytes, kind: str) -> None:

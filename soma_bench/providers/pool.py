@@ -22,7 +22,7 @@ class ProviderPool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        await self.close()
 
     def get(self, name: ProviderName) -> Provider:
         """The provider of that name.
@@ -34,3 +34,7 @@ class ProviderPool:
             provider = self._open[name] = self._factory(name)
             self._stack.push_async_callback(provider.close)
         return self._open[name]
+
+    async def close(self) -> None:
+        """Close every provider that was made."""
+        await self._stack.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from soma_bench.errors import ConfigError, PrivacyError, ProviderError
 from soma_bench.providers.clock import timed_out
@@ -19,6 +19,15 @@ from soma_bench.routing.walk import Turn
 from soma_bench.types import AgentName, Chunk, Completion, PrivacyLevel, Request, Target
 
 _CAPABILITIES_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """An agent's request, not aimed at a target yet, in the two ways in which it can be put."""
+
+    words: Request
+    shown: Request | None
+    """With the case's pictures; None where there are none."""
 
 
 class Calls:
@@ -51,6 +60,28 @@ class Calls:
                 self._providers.get(candidate.target.provider)
             except ConfigError:
                 continue  # raised again, and told, when it is this target's turn
+
+    async def worded(self, question: Question, turn: Turn, level: PrivacyLevel) -> Request:
+        """The question as a target gets it: with pictures where it sees and may have them.
+
+        Raises:
+            ProviderError: the backend cannot be asked whether the model sees.
+            ConfigError: the provider cannot be made.
+        """
+        if question.shown is None or not self._may_see(turn.target, level):
+            return question.words
+        provider = self._providers.get(turn.target.provider)
+        try:
+            async with asyncio.timeout(_CAPABILITIES_S):
+                sees = (await provider.capabilities(turn.target.model)).vision
+        except TimeoutError as error:
+            raise timed_out(turn.target.provider, "first_token", _CAPABILITIES_S) from error
+        return question.shown if sees else question.words
+
+    def _may_see(self, target: Target, level: PrivacyLevel) -> bool:
+        """Whether pictures may go to a target; the guard refuses them elsewhere."""
+        local = self._profile.is_local(target)
+        return local or level == "open" or self._profile.images_may_leave
 
     async def complete(
         self, request: Request, turn: Turn, level: PrivacyLevel, context: CallContext

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from soma_bench.types import PRIVACY_LEVELS, PrivacyLevel
+from soma_bench.types import PRIVACY_LEVELS, Image, PrivacyLevel
 
 Need = Literal["interactive", "batch"]
 """Whether someone waits for the answer."""
@@ -34,6 +34,9 @@ class CallContext:
     """When the answer is of no use any more, by the running loop's clock; None for no deadline."""
     prior_studies: int = 0
     """Earlier examinations that the case is compared with."""
+    images: tuple[Image, ...] = field(default=(), repr=False)
+    """Pictures of the case. A target that sees and may have them is shown them instead of what was
+    measured in them, as in a sweep; the others are asked in words alone."""
 
     def left_s(self) -> float | None:
         """Seconds until the deadline, never below 0; None without one."""

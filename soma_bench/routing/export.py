@@ -1,17 +1,33 @@
-"""Writing a profile in the forms that others load: JSON, an ES module, a ``.env`` file."""
+"""Writing a profile in the forms that others load: JSON, modules for Node, a ``.env`` file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from soma_bench.errors import ConfigError
-from soma_bench.routing.export_js import export_js
+from soma_bench.files import read_text, write_atomically
+from soma_bench.routing.export_js import export_cjs, export_js
 from soma_bench.routing.profile import Profile, profile_text, resolve
 from soma_bench.types import AGENTS, ProviderName
 
-ExportFormat = Literal["json", "js", "env"]
+ExportFormat = Literal["json", "js", "cjs", "env"]
+FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+PREVIOUS = ".previous"
+"""Ends the name of the file that holds what an export has replaced."""
+VARIABLES = (
+    "LLM_PRIMARY_PROVIDER",
+    "LLM_FALLBACK_PROVIDER",
+    "OLLAMA_BASE_URL",
+    "OLLAMA_MODEL_FAST",
+    "OLLAMA_MODEL_BALANCED",
+    "OLLAMA_MODEL_VISION",
+    "AUTO_FALLBACK",
+    "LATENCY_THRESHOLD_MS",
+)
+"""What an exported ``.env`` file may set."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
 
@@ -19,8 +35,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
 def export_profile(profile: Profile, format: ExportFormat) -> str:  # noqa: A002 the word users know
     """The text of ``profile`` in a format; the same profile always gives the same text.
 
-    ``json`` is the profile itself, ``js`` the ES module of the Node backend, ``env`` the
-    environment variables that stand for it. None of them ever holds an API key.
+    ``json`` is the profile itself, ``js`` the ES module of the Node backend, ``cjs`` the same as a
+    CommonJS module, ``env`` the environment variables that stand for it. None of them ever holds an
+    API key.
 
     Raises:
         ConfigError: a value cannot be written safely in that format.
@@ -28,9 +45,70 @@ def export_profile(profile: Profile, format: ExportFormat) -> str:  # noqa: A002
     writers: dict[ExportFormat, Callable[[Profile], str]] = {
         "json": profile_text,
         "js": export_js,
+        "cjs": export_cjs,
         "env": _export_env,
     }
     return writers[format](profile.sealed())
+
+
+def format_of(path: Path) -> ExportFormat:
+    """The format that a file's name stands for.
+
+    Raises:
+        ConfigError: it stands for none.
+    """
+    if path.name.startswith(".env") or path.suffix == ".env":
+        return "env"
+    by_suffix: dict[str, ExportFormat] = {
+        ".json": "json",
+        ".js": "js",
+        ".mjs": "js",
+        ".cjs": "cjs",
+    }
+    if path.suffix not in by_suffix:
+        raise ConfigError(
+            f"{path}: its name stands for no format; add --format {'|'.join(FORMATS)}"
+        )
+    return by_suffix[path.suffix]
+
+
+def write_export(profile: Profile, format: ExportFormat, path: Path) -> bool:  # noqa: A002
+    """Write an export in one step; what it replaces is kept beside it as ``NAME.previous``.
+
+    Returns:
+        Whether the bytes changed; where they did not, the previous version stays as it is too.
+
+    Raises:
+        ConfigError: a value cannot be written safely, or the file cannot be replaced: an ``.env``
+            file that sets more than an export does, such as a key, is left alone.
+    """
+    text = export_profile(profile, format)
+    if path.is_file():
+        if format == "env":
+            _check_nothing_is_lost(path)
+        before = path.read_bytes()
+        if before != text.encode():
+            write_atomically(path.with_name(path.name + PREVIOUS), before)
+    return write_atomically(path, text)
+
+
+def _check_nothing_is_lost(path: Path) -> None:
+    more = sorted(set(env_values(read_text(path))) - set(VARIABLES))
+    if more:
+        raise ConfigError(
+            f"{path}: sets {', '.join(more[:5])}, which an export never does and would lose;"
+            " write another file and copy its lines"
+        )
+
+
+def env_values(text: str) -> dict[str, str]:
+    """The variables that an ``.env`` file sets, as dotenv readers read it."""
+    from io import StringIO
+
+    from dotenv import dotenv_values
+
+    found = dotenv_values(stream=StringIO(text), interpolate=False)
+    return {name: value or "" for name, value in found.items()}
 
 
 def _export_env(profile: Profile) -> str:

@@ -1,4 +1,4 @@
-"""The ES module that the Node backend loads; `llm_config.mjs` beside it is its template."""
+"""The module that the Node backend loads; `llm_config.mjs` beside it is the template of both kinds."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ _MAX_RETRIES = 1
 _RETRY_DELAY_MS = 1000
 _CLOUD_LATENCY_THRESHOLD_MS = 60_000
 
+_ES_EXPORTS = """\
+export { LLMConfig, getAgentConfig, isProviderEnabled };
+export default LLMConfig;"""
+# Written so that Node finds the names for an `import` of this module too.
+_COMMONJS_EXPORTS = """\
+module.exports = { LLMConfig, getAgentConfig, isProviderEnabled, ...LLMConfig, default: LLMConfig };"""
+_OPENING, _CLOSING = "const PROFILE = ", ";\n"
+
 
 def export_js(profile: Profile) -> str:
     """The profile as an ES module with a default export, also named ``LLMConfig``.
@@ -29,10 +37,35 @@ def export_js(profile: Profile) -> str:
     Args:
         profile: a sealed profile.
     """
+    return _module(profile, "", _ES_EXPORTS)
+
+
+def export_cjs(profile: Profile) -> str:
+    """The same as a CommonJS module, whose exports are the configuration and its named parts.
+
+    Args:
+        profile: a sealed profile.
+    """
+    return _module(profile, "'use strict';\n", _COMMONJS_EXPORTS)
+
+
+def content_of(module: str) -> Any:
+    """What an exported module holds of its profile; None where the text is no such module."""
+    _, opening, rest = module.partition(_OPENING)
+    try:
+        content, end = json.JSONDecoder().raw_decode(rest)
+    except ValueError:
+        return None
+    return content if opening and rest.startswith(_CLOSING, end) else None
+
+
+def _module(profile: Profile, opening: str, exports: str) -> str:
     template = resources.files("soma_bench.routing").joinpath("llm_config.mjs").read_text("utf-8")
-    before, _, rest = template.partition("/* @HEADER@ */")
-    between, _, after = rest.partition("/* @PROFILE@ */ null")
-    return before + _header(profile) + between + _literal(_content(profile)) + after
+    _, _, rest = template.partition("/* @HEADER@ */\n")
+    middle, _, rest = rest.partition("/* @PROFILE@ */ null")
+    body, _, end = rest.partition("/* @EXPORTS@ */")
+    content = _literal(_content(profile))
+    return f"{_header(profile)}\n{opening}{middle}{content}{body}{exports}{end}"
 
 
 def _literal(value: Any) -> str:
@@ -47,6 +80,8 @@ def _header(profile: Profile) -> str:
         f"SOMA routing profile {profile.name}, digest {provenance.digest}",
         f"Measured in runs {json.dumps(runs)}, {provenance.date or 'no date'}",
     ]
+    if profile.signature is not None:
+        lines.append(f"Signed with {profile.signature.key}, valid until {profile.valid_until}")
     if profile.synthetic_evidence:
         lines.append("FOR TESTS ONLY: its evidence holds synthetic weights, which prove nothing")
     return "\n".join(f"// {line}" for line in lines)

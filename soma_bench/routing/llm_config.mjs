@@ -22,16 +22,14 @@ for (const [agent, names] of Object.entries({
   alignment: ['alignment', 'Alignment'],
   radiologist: ['radiologist', 'Radiologist'],
   pathologist: ['pathologist', 'Pathologist'],
-  reportWriter: ['reportWriter', 'ReportWriter'],
-  qcReviewer: ['qcReviewer', 'QCReviewer', 'QcReviewer'],
+  reportWriter: ['reportWriter', 'ReportWriter', 'report_writer'],
+  qcReviewer: ['qcReviewer', 'QCReviewer', 'QcReviewer', 'qc_reviewer'],
 })) {
   for (const name of names) {
     AGENTS.set(name, agent);
-    AGENTS.set(`${name}Agent`, agent);
+    AGENTS.set(name.includes('_') ? `${name}_agent` : `${name}Agent`, agent);
   }
 }
-AGENTS.set('report_writer', 'reportWriter');
-AGENTS.set('qc_reviewer', 'qcReviewer');
 
 /** The variable's text, or undefined where it is not set or empty. */
 function variable(name) {
@@ -117,6 +115,7 @@ const aliases = { ...PROFILE.aliases, ollama: ollamaModels };
 function readTarget(written) {
   if (written === null) return null;
   const { provider, name, thinking } = written;
+  // The target's text keeps an alias, as the profile does; its model is what the alias means.
   let text = name;
   let model = name;
   if (Object.hasOwn(aliases[provider], name)) {
@@ -186,22 +185,28 @@ function readRoute(agent, { privacy, ...written }) {
 }
 
 // A route that may not be used is shown as the profile has it; getAgentConfig throws its error.
-const routes = {};
+const refusals = {};
 const routing = {};
 for (const [agent, route] of Object.entries(PROFILE.routing)) {
   let targets;
   try {
-    targets = routes[agent] = readRoute(agent, route);
+    targets = readRoute(agent, route);
   } catch (error) {
-    routes[agent] = { refusal: error.message };
+    refusals[agent] = error.message;
     targets = { primary: readTarget(route.primary), fallback: readTarget(route.fallback) };
   }
+  const { primary, fallback } = targets;
   routing[agent] = {
-    primary: targets.primary.text,
-    fallback: targets.fallback?.text ?? null,
-    model: targets.primary.model,
-    privacy: route.privacy,
+    primary: primary.provider,
+    fallback: fallback?.provider ?? null,
+    model: primary.model,
     reason: route.reason,
+    privacy: route.privacy,
+    thinking: primary.thinking,
+    target: primary.text,
+    fallbackModel: fallback?.model ?? null,
+    fallbackThinking: fallback?.thinking ?? null,
+    fallbackTarget: fallback?.text ?? null,
   };
 }
 
@@ -214,28 +219,21 @@ function enabled(provider) {
 }
 
 /**
- * An agent's route: primary and fallback as written, their providers, models and thinking, the
- * privacy level and the reason.
+ * An agent's route: the providers to ask first (`primary`) and after it (`fallback`, or null), the
+ * models and thinking settings to ask them for, both as targets in one piece of text (`target`,
+ * `fallbackTarget`), the privacy level and the reason.
  *
  * @param {string} agentName reportWriter, ReportWriterAgent or report_writer
  * @throws {Error} the name is unknown, or the environment asks for what the agent's privacy forbids
  */
-export function getAgentConfig(agentName) {
+function getAgentConfig(agentName) {
   const agent = AGENTS.get(agentName);
   if (agent === undefined) {
     const said = typeof agentName === 'string' ? JSON.stringify(agentName) : typeof agentName;
     throw new Error(`unknown agent ${said}; known: ${Object.keys(routing).join(', ')}`);
   }
-  const { primary, fallback, refusal } = routes[agent];
-  if (refusal !== undefined) throw new Error(refusal);
-  return {
-    ...routing[agent],
-    provider: primary.provider,
-    thinking: primary.thinking,
-    fallbackProvider: fallback?.provider ?? null,
-    fallbackModel: fallback?.model ?? null,
-    fallbackThinking: fallback?.thinking ?? null,
-  };
+  if (Object.hasOwn(refusals, agent)) throw new Error(refusals[agent]);
+  return { ...routing[agent] };
 }
 
 /**
@@ -243,11 +241,11 @@ export function getAgentConfig(agentName) {
  *
  * @param {string} name ollama, claude, openai, llamacpp or mlx
  */
-export function isProviderEnabled(name) {
+function isProviderEnabled(name) {
   return PROVIDERS.includes(name) && LLMConfig.providers[name].enabled;
 }
 
-export const LLMConfig = {
+const LLMConfig = {
   providers: {
     ollama: {
       ...PROFILE.providers.ollama,
@@ -275,10 +273,11 @@ export const LLMConfig = {
     localLatencyThreshold: latencyThreshold,
     cloudLatencyThreshold: PROFILE.cloudLatencyThreshold,
   },
+  logging: { enabled: true, level: 'info', includeTimings: true },
   autoFallback,
   latencyThreshold,
   getAgentConfig,
   isProviderEnabled,
 };
 
-export default LLMConfig;
+/* @EXPORTS@ */

@@ -278,7 +278,7 @@ def signed_bytes(profile: Profile) -> bytes:
 
 
 def load_profile(
-    path: Path, verify: PublicKey | None = None, *, now: datetime | None = None
+    path: Path | str, verify: PublicKey | Path | str | None = None, *, now: datetime | None = None
 ) -> Profile:
     """Read a profile and check all of it.
 
@@ -288,8 +288,8 @@ def load_profile(
 
     Args:
         path: the file.
-        verify: whose signature it must bear; one that is unsigned, signed by another, altered or
-            expired is refused. None asks for none.
+        verify: whose signature it must bear, as a key or the file of one; a profile that is
+            unsigned, signed by another, altered or expired is refused. None asks for none.
         now: the time that an expiry is compared with; the clock's by default.
 
     Raises:
@@ -297,6 +297,11 @@ def load_profile(
             does not bear a valid signature where one is asked for; one line ``file: field.path:
             what``.
     """
+    path = Path(path)
+    if isinstance(verify, Path | str):
+        from soma_bench.routing.signing import read_public_key
+
+        verify = read_public_key(Path(verify))
     content = read_json(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: is not a profile: a JSON object is expected")
@@ -368,6 +373,15 @@ def _holds_a_profile(path: Path) -> bool:
     except ConfigError:
         return False
     return isinstance(content, dict) and "schema_version" in content
+
+
+def profile_schema() -> dict[str, Any]:
+    """JSON Schema of a profile's file. `load_profile` checks more: what fields say together."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Profile.model_json_schema(),
+        "title": "A routing profile, schema version 1",
+    }
 
 
 def profile_text(profile: Profile) -> str:

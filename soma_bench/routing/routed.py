@@ -29,6 +29,8 @@ class Routed:
     """Price of the answered call; None where it is not known."""
     fallback_used: bool = False
     """Whether another target than the first answered."""
+    saw_images: bool = False
+    """Whether the target was shown the case's pictures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from soma_bench.types import AgentName
 
@@ -19,8 +19,7 @@ class Score:
     """What the primary was made of, and what was measured beside it; JSON values by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One scored answer, as the figures over many of them see it."""
 
     parts: Mapping[str, Any] | None

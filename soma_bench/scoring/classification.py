@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
 CALIBRATION_BINS = 10
@@ -51,10 +52,11 @@ def auroc(truth: Sequence[bool], values: Sequence[float]) -> float | None:
     0.75
     """
     yes = [value for value, right in zip(values, truth, strict=True) if right]
-    no = [value for value, right in zip(values, truth, strict=True) if not right]
+    no = sorted(value for value, right in zip(values, truth, strict=True) if not right)
     if not yes or not no:
         return None
-    won = sum((y > n) + (y == n) / 2 for y in yes for n in no)
+    # Lower ones count whole and equal ones by half, which is the mean of both places in the order.
+    won = sum(bisect_left(no, y) + bisect_right(no, y) for y in yes) / 2
     return won / (len(yes) * len(no))
 
 

@@ -1,4 +1,4 @@
-"""A sweep file from beginning to end: plan it, say what it takes, run it, score it."""
+"""A sweep from beginning to end: plan it, say what it takes, run it, score it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from soma_bench.sweeps.plan import Plan
 from soma_bench.sweeps.race_run import RaceOutcome, run_race
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
 from soma_bench.sweeps.scores import score_run
-from soma_bench.sweeps.spec import Sweep, load_sweep
+from soma_bench.sweeps.spec import PlacedSweep, load_sweep
 from soma_bench.sweeps.store import Store, open_if_made
 
 Ended = TypeVar("Ended")
 
 
 async def estimate_sweep(
-    path: Path, store_location: str, *, fresh: bool = False
+    source: Path | PlacedSweep, store_location: str, *, fresh: bool = False
 ) -> tuple[Plan, list[ModelEstimate]]:
-    """The plan of a sweep file and what each model's part of it will take; nothing is run or written.
+    """The plan of a sweep and what each model's part of it will take; nothing is run or written.
 
     Args:
-        path: the sweep file; its own paths start from its folder.
+        source: the sweep file, whose own paths start from its folder, or a placed sweep.
         store_location: path or URL of the store, which need not exist yet.
         fresh: plan a new start, as if nothing were measured.
 
@@ -33,11 +33,11 @@ async def estimate_sweep(
         ConfigError: the sweep, a suite or the store is wrong, or a provider cannot be called.
         ProviderError: a model is missing.
     """
-    declared = load_sweep(path)
+    placed = _placed(source)
     store = open_if_made(store_location)
     try:
         async with ProviderPool() as providers:
-            plan = await plan_sweep(declared, path.parent, providers, store, fresh=fresh)
+            plan = await plan_sweep(placed.sweep, placed.folder, providers, store, fresh=fresh)
         finished = store.finished_keys(plan.run_id) if store else set()
         estimates = estimate(
             plan,
@@ -53,16 +53,16 @@ async def estimate_sweep(
 
 
 async def execute_sweep(
-    path: Path,
+    source: Path | PlacedSweep,
     store_location: str,
     *,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
-    """Run what a sweep file declares and the store does not hold yet, and score it.
+    """Run what a sweep declares and the store does not hold yet, and score it.
 
     Args:
-        path: the sweep file; its own paths start from its folder.
+        source: the sweep file, whose own paths start from its folder, or a placed sweep.
         store_location: path or URL of the store; an SQLite file is made where there is none.
         fresh: start anew as another run, leaving what was measured before.
         on_progress: told when the plan is made and after each trial.
@@ -78,7 +78,7 @@ async def execute_sweep(
         score_run(store, plan.run_id)
         return outcome
 
-    return await _execute(load_sweep(path), path.parent, store_location, run, fresh=fresh)
+    return await _execute(_placed(source), store_location, run, fresh=fresh)
 
 
 async def execute_race(
@@ -111,12 +111,11 @@ async def execute_race(
     async def run(plan: Plan, store: Store, providers: ProviderPool) -> RaceOutcome:
         return await run_race(plan, store, providers, on_progress=on_progress)
 
-    return await _execute(declared, path.parent, store_location, run, fresh=fresh)
+    return await _execute(PlacedSweep(declared, path.parent), store_location, run, fresh=fresh)
 
 
 async def _execute(
-    declared: Sweep,
-    folder: Path,
+    placed: PlacedSweep,
     store_location: str,
     run: Callable[[Plan, Store, ProviderPool], Awaitable[Ended]],
     *,
@@ -126,9 +125,15 @@ async def _execute(
         # The plan is made before the store is: bad input leaves nothing behind.
         existing = open_if_made(store_location)
         try:
-            plan = await plan_sweep(declared, folder, providers, existing, fresh=fresh)
+            plan = await plan_sweep(placed.sweep, placed.folder, providers, existing, fresh=fresh)
         finally:
             if existing:
                 existing.close()
         with Store(store_location, create=True) as store:
             return await run(plan, store, providers)
+
+
+def _placed(source: Path | PlacedSweep) -> PlacedSweep:
+    if isinstance(source, PlacedSweep):
+        return source
+    return PlacedSweep(load_sweep(source), source.parent)

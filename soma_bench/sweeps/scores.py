@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.base import Case
@@ -40,6 +42,14 @@ class ScoredTrial:
         return kinds.get(self.trial["finish"], "unparsed")
 
 
+SCORER_VERSIONS: Mapping[AgentName, int] = {
+    agent: scorer.version for agent, scorer in SCORER_BY_AGENT.items()
+}
+"""The version of every agent's scorer: scores of other versions are not used."""
+_BATCH = 500
+"""Scores that are kept in one transaction."""
+
+
 def score_run(store: Store, run_id: str, *, again: bool = False) -> int:
     """Score the run's finished trials that the current scorers have not scored; how many they were.
 
@@ -51,14 +61,13 @@ def score_run(store: Store, run_id: str, *, again: bool = False) -> int:
     Raises:
         ConfigError: what the store holds of the run is damaged.
     """
-    known = set() if again else {_identity(score) for score in store.scores(run_id)}
-    new = [
-        _score(trial)
-        for trial in store.trials(run_id)
-        if trial["status"] == "done" and _wanted(trial) not in known
-    ]
-    store.save_scores(new)
-    return len(new)
+    trials = store.trials(run_id, without_score=None if again else SCORER_VERSIONS)
+    finished = (trial for trial in trials if trial["status"] == "done")
+    count = 0
+    while batch := [_score(trial) for trial in islice(finished, _BATCH)]:
+        store.save_scores(batch)
+        count += len(batch)
+    return count
 
 
 def scored_trials(store: Store, run_id: str) -> Iterator[ScoredTrial]:
@@ -69,9 +78,31 @@ def scored_trials(store: Store, run_id: str) -> Iterator[ScoredTrial]:
         if trial["status"] == "done":
             yield ScoredTrial(
                 trial=trial,
-                case=_case(trial["agent"], canonical_json(trial["case"])),
+                case=read_case(trial["agent"], canonical_json(trial["case"])),
                 score=scores[_wanted(trial)],
             )
+
+
+class Cases:
+    """A run's cases, each read once."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._texts = store.cases(run_id)
+        self._read: dict[AgentName, dict[str, Case]] = defaultdict(dict)
+
+    def of(self, agent: AgentName, digests: Sequence[str]) -> list[Case]:
+        """An agent's cases by their digests.
+
+        Raises:
+            ConfigError: one of them is not there, or is none of the agent's.
+        """
+        known = self._read[agent]
+        for digest in digests:
+            if digest not in known:
+                if digest not in self._texts:
+                    raise ConfigError(f"the store is damaged: it lacks the case {digest}")
+                known[digest] = read_case(agent, self._texts[digest])
+        return [known[digest] for digest in digests]
 
 
 def _identity(score: ScoreRecord) -> tuple[str, str, int]:
@@ -83,9 +114,14 @@ def _wanted(trial: Mapping[str, Any]) -> tuple[str, str, int]:
 
 
 @lru_cache(maxsize=4096)
-def _case(agent: AgentName, content: str) -> Case:
+def read_case(agent: AgentName, content: str) -> Case:
+    """A stored case.
+
+    Raises:
+        ConfigError: it is none of the agent's.
+    """
     try:
-        return TypeAdapter(CASE_BY_AGENT[agent]).validate_json(content)
+        return CASE_BY_AGENT[agent].model_validate_json(content)
     except ValidationError as error:
         raise ConfigError(
             f"the store is damaged: a case of {agent}: {first_problem(error)}"
@@ -108,7 +144,7 @@ def _score(trial: Mapping[str, Any]) -> ScoreRecord:
     except AnswerError as error:
         failure = str(error)
     else:
-        reference = _case(agent.name, canonical_json(trial["case"])).reference
+        reference = read_case(agent.name, canonical_json(trial["case"])).reference
         score = scorer.score(output, reference)
         primary, parts = score.primary, score.parts
     return ScoreRecord(

@@ -6,6 +6,7 @@ sweep's own folder.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from soma_bench.agents.base import Strict
 from soma_bench.errors import ConfigError
-from soma_bench.files import first_problem, read_text
+from soma_bench.files import first_problem
+from soma_bench.strict_yaml import read_yaml
 from soma_bench.types import (
     AgentName,
     Options,
@@ -24,8 +26,6 @@ from soma_bench.types import (
     parse_thinking,
 )
 
-_MAX_FILE_CHARACTERS = 1_000_000
-_MAX_DEPTH = 50
 _Path = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
@@ -143,13 +143,22 @@ class Sweep(Strict):
         return self.privacy == "deidentified"
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedSweep:
+    """A sweep that was declared somewhere else than in a file."""
+
+    sweep: Sweep
+    folder: Path
+    """Folder that the sweep's own paths start from."""
+
+
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep file.
 
     Raises:
         ConfigError: it cannot be read or is not a sweep; the message names the place.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: is not a sweep: name, suites and targets are expected")
     return sweep_from(content, str(path))
@@ -165,51 +174,3 @@ def sweep_from(content: dict[str, Any], place: str) -> Sweep:
         return Sweep.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{place}: {first_problem(error)}") from error
-
-
-def _read_yaml(path: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-    from ruamel.yaml.tokens import (
-        AliasToken,
-        BlockEndToken,
-        BlockMappingStartToken,
-        BlockSequenceStartToken,
-        DirectiveToken,
-        FlowMappingEndToken,
-        FlowMappingStartToken,
-        FlowSequenceEndToken,
-        FlowSequenceStartToken,
-        TagToken,
-    )
-
-    opening = (
-        BlockMappingStartToken,
-        BlockSequenceStartToken,
-        FlowMappingStartToken,
-        FlowSequenceStartToken,
-    )
-    closing = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
-    # A sweep has no use for these: aliases can make a small file expand without end, tags and
-    # directives make plain words mean something else.
-    unwanted = {AliasToken: "aliases", TagToken: "tags", DirectiveToken: "directives"}
-    text = read_text(path)
-    if len(text) > _MAX_FILE_CHARACTERS:
-        raise ConfigError(f"{path}: is too long for a sweep ({len(text)} characters)")
-    try:
-        depth = 0
-        for token in YAML(typ="safe", pure=True).scan(text):
-            place = f"{path}:{token.start_mark.line + 1}"
-            if type(token) in unwanted:
-                raise ConfigError(f"{place}: {unwanted[type(token)]} are not allowed here")
-            depth += isinstance(token, opening) - isinstance(token, closing)
-            if depth > _MAX_DEPTH:
-                raise ConfigError(f"{place}: is nested too deeply for a sweep")
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{place}: is not YAML: {problem}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: is not usable YAML: {error}") from error

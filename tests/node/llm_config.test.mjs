@@ -1,11 +1,12 @@
-// The exported module as the Node backend uses it. MODULE names the export of the shared example
-// profile; each environment gets its own copy of the module, since it reads variables once.
+// The exported modules as the Node backend uses them, both kinds alike. MODULE and COMMONJS name the
+// exports of the shared example profile; each environment gets its own copy of the module, since it
+// reads variables once.
 import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
-import { test } from 'node:test';
+import { test as nodeTest } from 'node:test';
 
-const MODULE = pathToFileURL(process.env.MODULE).href;
-const REMOTE = pathToFileURL(process.env.REMOTE_MODULE).href;
+const REMOTE = process.env.REMOTE_MODULE;
 const NAMES = [
   'LLM_PRIMARY_PROVIDER',
   'LLM_FALLBACK_PROVIDER',
@@ -19,13 +20,29 @@ const NAMES = [
   'AUTO_FALLBACK',
   'LATENCY_THRESHOLD_MS',
 ];
+const require = createRequire(import.meta.url);
+let module = process.env.MODULE;
 let copies = 0;
 
-async function load(environment = {}, module = MODULE) {
+/** Runs a test on the ES module and on the CommonJS module. */
+function test(name, check) {
+  for (const kind of ['MODULE', 'COMMONJS']) {
+    nodeTest(`${kind}: ${name}`, () => {
+      module = process.env[kind];
+      return check();
+    });
+  }
+}
+
+async function load(environment = {}, path = module) {
   for (const name of NAMES) delete process.env[name];
   Object.assign(process.env, environment);
+  if (path.endsWith('.cjs')) {
+    delete require.cache[path];
+    return require(path);
+  }
   copies += 1;
-  return import(`${module}?copy=${copies}`);
+  return import(`${pathToFileURL(path).href}?copy=${copies}`);
 }
 
 const CLAUDE = 'claude:claude-sonnet-5-5';
@@ -37,6 +54,17 @@ test('default and named export are one object with the functions as members', as
   assert.equal(module.LLMConfig.isProviderEnabled, module.isProviderEnabled);
   const { getAgentConfig } = module.default;
   assert.equal(getAgentConfig('radiologist').model, 'llama3.2-vision:11b');
+});
+
+nodeTest('the CommonJS module is the configuration itself, whoever loads it', async () => {
+  module = process.env.COMMONJS;
+  const required = await load();
+  assert.deepEqual(required.routing, required.LLMConfig.routing);
+  assert.equal(required.providers, required.default.providers);
+  const imported = await import(pathToFileURL(module).href);
+  assert.equal(imported.LLMConfig.latencyThreshold, 30000);
+  assert.equal(imported.getAgentConfig('qc_reviewer').primary, 'ollama');
+  assert.equal(imported.default.providers.ollama.enabled, true);
 });
 
 test('the shape is the one the backend loads', async () => {
@@ -63,11 +91,16 @@ test('the shape is the one the backend loads', async () => {
     'reportWriter',
   ]);
   assert.deepEqual(LLMConfig.routing.reportWriter, {
-    primary: CLAUDE,
-    fallback: 'ollama:balanced',
+    primary: 'claude',
+    fallback: 'ollama',
     model: 'claude-sonnet-5-5',
-    privacy: 'open',
     reason: 'measured',
+    privacy: 'open',
+    thinking: null,
+    target: CLAUDE,
+    fallbackModel: 'qwen2.5:14b',
+    fallbackThinking: null,
+    fallbackTarget: 'ollama:balanced',
   });
   assert.deepEqual(LLMConfig.fallback, { enabled: true, maxRetries: 1, retryDelay: 1000 });
   assert.deepEqual(LLMConfig.performance, {
@@ -78,16 +111,32 @@ test('the shape is the one the backend loads', async () => {
   assert.equal(LLMConfig.latencyThreshold, 30000);
 });
 
+test('a primary is a provider’s name, by which a backend finds the provider', async () => {
+  const { LLMConfig } = await load();
+  const providers = new Map(Object.entries(LLMConfig.providers));
+  for (const [agent, { primary, fallback, model }] of Object.entries(LLMConfig.routing)) {
+    assert.equal(providers.get(primary).enabled, true, agent);
+    if (fallback !== null) assert.equal(providers.get(fallback).enabled, true, agent);
+    assert.match(model, /^[^?]+$/, agent);
+  }
+});
+
 test('every spelling of every agent gives its route', async () => {
   const { getAgentConfig } = await load();
   const spellings = {
-    alignment: ['alignment', 'AlignmentAgent', 'Alignment'],
-    radiologist: ['radiologist', 'RadiologistAgent', 'Radiologist'],
-    pathologist: ['pathologist', 'PathologistAgent', 'Pathologist'],
-    reportWriter: ['reportWriter', 'ReportWriterAgent', 'report_writer', 'ReportWriter'],
-    qcReviewer: ['qcReviewer', 'QCReviewerAgent', 'QcReviewerAgent', 'qc_reviewer', 'QCReviewer'],
+    alignment: ['alignment', 'Alignment', 'alignmentAgent', 'AlignmentAgent'],
+    radiologist: ['radiologist', 'Radiologist', 'radiologistAgent', 'RadiologistAgent'],
+    pathologist: ['pathologist', 'Pathologist', 'pathologistAgent', 'PathologistAgent'],
+    reportWriter: [
+      ...['reportWriter', 'ReportWriter', 'reportWriterAgent', 'ReportWriterAgent'],
+      ...['report_writer', 'report_writer_agent'],
+    ],
+    qcReviewer: [
+      ...['qcReviewer', 'QCReviewer', 'qcReviewerAgent', 'QCReviewerAgent'],
+      ...['QcReviewer', 'QcReviewerAgent', 'qc_reviewer', 'qc_reviewer_agent'],
+    ],
   };
-  const primaries = {
+  const targets = {
     alignment: 'ollama:fast',
     radiologist: 'ollama:vision',
     pathologist: 'ollama:qwen3:32b?thinking=256',
@@ -95,7 +144,7 @@ test('every spelling of every agent gives its route', async () => {
     qcReviewer: 'ollama:fast',
   };
   for (const [agent, names] of Object.entries(spellings)) {
-    for (const name of names) assert.equal(getAgentConfig(name).primary, primaries[agent], name);
+    for (const name of names) assert.equal(getAgentConfig(name).target, targets[agent], name);
   }
 });
 
@@ -112,16 +161,16 @@ test('an unknown agent throws, whatever it is', async () => {
 test('a target is given in parts, aliases resolved', async () => {
   const { getAgentConfig } = await load();
   assert.deepEqual(getAgentConfig('pathologist'), {
-    primary: 'ollama:qwen3:32b?thinking=256',
-    fallback: CLAUDE,
+    primary: 'ollama',
+    fallback: 'claude',
     model: 'qwen3:32b',
-    privacy: 'deidentified',
     reason: 'measured',
-    provider: 'ollama',
+    privacy: 'deidentified',
     thinking: 256,
-    fallbackProvider: 'claude',
+    target: 'ollama:qwen3:32b?thinking=256',
     fallbackModel: 'claude-sonnet-5-5',
     fallbackThinking: null,
+    fallbackTarget: CLAUDE,
   });
   assert.equal(getAgentConfig('alignment').fallback, null);
   assert.equal(getAgentConfig('reportWriter').fallbackModel, 'qwen2.5:14b');
@@ -129,8 +178,8 @@ test('a target is given in parts, aliases resolved', async () => {
 
 test('a caller cannot change the next caller’s route', async () => {
   const { getAgentConfig } = await load();
-  getAgentConfig('alignment').primary = 'claude:x';
-  assert.equal(getAgentConfig('alignment').primary, 'ollama:fast');
+  getAgentConfig('alignment').primary = 'claude';
+  assert.equal(getAgentConfig('alignment').primary, 'ollama');
 });
 
 test('isProviderEnabled knows the five providers and nothing else', async () => {
@@ -166,7 +215,7 @@ test('variables override the profile', async () => {
   assert.equal(getAgentConfig('radiologist').model, 'v:1');
   assert.equal(getAgentConfig('radiologist').fallbackModel, 'b:1');
   // A route that uses the default model follows it; one with a model of its own does not.
-  assert.equal(getAgentConfig('reportWriter').primary, 'claude:claude-next');
+  assert.equal(getAgentConfig('reportWriter').target, 'claude:claude-next');
   assert.equal(getAgentConfig('pathologist').fallbackModel, 'claude-next');
   assert.equal(getAgentConfig('pathologist').model, 'qwen3:32b');
 });
@@ -199,15 +248,17 @@ test('rollback sends every agent to Claude, and refuses the local_only ones', as
     LLM_PRIMARY_PROVIDER: 'claude',
   });
   for (const name of ['pathologist', 'reportWriter', 'qcReviewer']) {
-    assert.equal(getAgentConfig(name).primary, CLAUDE);
-    assert.equal(getAgentConfig(name).provider, 'claude');
+    assert.equal(getAgentConfig(name).primary, 'claude');
+    assert.equal(getAgentConfig(name).target, CLAUDE);
   }
   for (const name of ['alignment', 'RadiologistAgent']) {
     assert.throws(() => getAgentConfig(name), /LLM_PRIMARY_PROVIDER=claude: .* is local_only/);
   }
-  assert.equal(LLMConfig.routing.radiologist.primary, 'ollama:vision');
+  // Whoever reads the table past getAgentConfig keeps the private agent where it was.
+  assert.equal(LLMConfig.routing.radiologist.primary, 'ollama');
+  assert.equal(LLMConfig.routing.radiologist.target, 'ollama:vision');
   assert.equal(getAgentConfig('pathologist').fallback, null);
-  assert.equal(getAgentConfig('reportWriter').fallback, 'ollama:balanced');
+  assert.equal(getAgentConfig('reportWriter').fallbackTarget, 'ollama:balanced');
   assert.equal(isProviderEnabled('claude'), true);
 });
 
@@ -219,8 +270,8 @@ test('rollback uses CLAUDE_MODEL', async () => {
 
 test('a primary provider that agents are on already keeps their routes', async () => {
   const { getAgentConfig } = await load({ LLM_PRIMARY_PROVIDER: 'ollama' });
-  assert.equal(getAgentConfig('radiologist').primary, 'ollama:vision');
-  assert.equal(getAgentConfig('reportWriter').primary, 'ollama:qwen2.5:14b');
+  assert.equal(getAgentConfig('radiologist').target, 'ollama:vision');
+  assert.equal(getAgentConfig('reportWriter').target, 'ollama:qwen2.5:14b');
   assert.equal(getAgentConfig('reportWriter').fallback, null);
 });
 
@@ -231,10 +282,10 @@ test('a provider without a default model says so when it is used', async () => {
 
 test('a fallback provider never takes a local_only agent to the cloud', async () => {
   const { getAgentConfig, isProviderEnabled } = await load({ LLM_FALLBACK_PROVIDER: 'openai' });
-  assert.equal(getAgentConfig('radiologist').fallback, 'ollama:balanced');
+  assert.equal(getAgentConfig('radiologist').fallbackTarget, 'ollama:balanced');
   assert.equal(getAgentConfig('alignment').fallback, null);
-  assert.equal(getAgentConfig('qcReviewer').fallback, 'openai:gpt-6-luna');
-  assert.equal(getAgentConfig('pathologist').fallbackProvider, 'openai');
+  assert.equal(getAgentConfig('qcReviewer').fallbackTarget, 'openai:gpt-6-luna');
+  assert.equal(getAgentConfig('pathologist').fallback, 'openai');
   assert.equal(isProviderEnabled('openai'), true);
 });
 
@@ -242,18 +293,18 @@ test('an Ollama elsewhere is refused to local_only agents', async () => {
   for (const url of ['http://10.0.0.5:11434', 'https://ollama.example', 'http://127.0.0.1.evil.example']) {
     const { getAgentConfig } = await load({ OLLAMA_BASE_URL: url });
     assert.throws(() => getAgentConfig('radiologist'), /local_only.*trusted host/, url);
-    assert.equal(getAgentConfig('qcReviewer').primary, 'ollama:fast');
+    assert.equal(getAgentConfig('qcReviewer').target, 'ollama:fast');
   }
   for (const url of ['http://localhost:1', 'http://127.8.9.1', 'http://[::1]:11434']) {
     const { getAgentConfig } = await load({ OLLAMA_BASE_URL: url });
-    assert.equal(getAgentConfig('radiologist').primary, 'ollama:vision', url);
+    assert.equal(getAgentConfig('radiologist').target, 'ollama:vision', url);
   }
 });
 
 test('a trusted host is local, and text survives whatever it holds', async () => {
   const { LLMConfig, getAgentConfig } = await load({}, REMOTE);
   assert.equal(LLMConfig.providers.ollama.baseUrl, 'http://studio.lan:11434');
-  assert.equal(getAgentConfig('radiologist').primary, 'ollama:vision');
+  assert.equal(getAgentConfig('radiologist').target, 'ollama:vision');
   assert.equal(getAgentConfig('alignment').reason, process.env.REASON);
   assert.equal(LLMConfig.providers.ollama.models.fast, process.env.ODD_MODEL);
 });

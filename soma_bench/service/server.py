@@ -1,0 +1,110 @@
+"""uvicorn around the API, and how it stops: open requests may end, then they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from soma_bench.errors import ConfigError
+from soma_bench.routing.profile import Profile
+from soma_bench.service.app import create_app
+from soma_bench.service.core import Service, open_service
+from soma_bench.service.settings import ServiceSettings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LAST_WORDS_S = 5
+"""After the grace, for writing out what cancelled streams say last."""
+
+
+class Server(uvicorn.Server):
+    """Stops on SIGINT and SIGTERM, with the service's work.
+
+    Args:
+        service: what is served.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        grace_s = service.settings.grace_s
+        super().__init__(
+            uvicorn.Config(
+                create_app(service),
+                access_log=False,  # it would write down paths with the ids of sessions
+                log_config=None,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=int(grace_s) + _LAST_WORDS_S,
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests, and end those that are open."""
+        ending = asyncio.create_task(self._service.jobs.stop(self._service.settings.grace_s))
+        await super().shutdown(sockets)
+        await ending
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals while it runs; a clean stop is no failure, so none is raised again."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals come to the main thread; whoever serves in another one stops it there
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ConfigError: the address is none of this machine's, or taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"--host {host} --port {port}: cannot be listened at: {reason}; name another port,"
+            " or 0 for any free one"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(
+    profile: Profile,
+    settings: ServiceSettings,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve until a signal says to stop.
+
+    Args:
+        profile: where each agent runs.
+        settings: limits and doors.
+        listener: a socket that listens, of `bind`.
+        on_ready: told of the service's address.
+
+    Raises:
+        ConfigError: the environment or the table of prices is wrong.
+        PrivacyError: the environment asks for what an agent's privacy level forbids.
+    """
+    host, port = listener.getsockname()[:2]
+    async with open_service(profile, settings) as service:
+        server = Server(service)
+        on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        await server.serve(sockets=[listener])

@@ -53,7 +53,7 @@ options: {{seed: 1, context_tokens: 2048, cache_prompt: true}}
 KILLED = f"""\
 name: killed
 suites: {{alignment: {SUITES}/alignment.jsonl}}
-cases_per_agent: 6
+cases_per_agent: 5
 targets:
   - {{provider: llamacpp, model: smollm2-135m-instruct-q4_1, thinking: [off]}}
 options: {{seed: 2, context_tokens: 1024}}
@@ -226,12 +226,12 @@ def test_a_sweep_killed_in_papermill_is_completed_from_its_file_and_nothing_is_t
     assert finished.returncode == 0, finished.stderr
     shown = printed(nbformat.read(tmp_path / "out.ipynb", as_version=4))
     assert "killed" in shown
-    assert "is complete: 6 trials" in shown
-    assert stored(tmp_path) == 6
+    assert "is complete: 5 trials" in shown
+    assert stored(tmp_path) == 5
     rows = sqlite3.connect(tmp_path / "runs.db")
     counts = rows.execute("SELECT count(*), count(DISTINCT key) FROM run_trials").fetchone()
     rows.close()
-    assert counts == (6, 6)
+    assert counts == (5, 5)
 
 
 def stored(folder: Path) -> int:

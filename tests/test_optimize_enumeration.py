@@ -26,6 +26,7 @@ from soma_bench.optimize import (
     best_single_model,
     enumeration,
     fallbacks,
+    listing,
     optimize,
     pareto_assignments,
     runner_up,
@@ -169,7 +170,7 @@ def test_list_has_all_assignments_within_its_bound_and_no_other(
     costs: list[list[int]], room: int, most: int
 ) -> None:
     columns = [np.array(sorted(cost)) for cost in costs]
-    found = enumeration._within(
+    found = listing.list_within(
         [np.array(cost, dtype=float) for cost in costs], room, [(columns, most)]
     )
     expected = {
@@ -208,6 +209,11 @@ LIMITS = {"privacy": OPEN, "max_latency_s": 22, "max_memory_bytes": 24 * GIB}
         ({"may_swap": True}, "either", Weighted(latency_per_s=0.02)),
         ({"contention": 1.6}, "parallel", Lexicographic(quality_tolerance=0.2)),
         ({}, "sequential", Lexicographic(order=("cost", "latency", "quality"))),
+        (
+            {},
+            "sequential",
+            Lexicographic(order=("latency", "cost", "quality"), latency_tolerance_s=12),
+        ),
     ],
 )
 def test_larger_choice_is_the_solvers_and_took_no_solver(
@@ -249,7 +255,7 @@ def test_too_much_to_look_at_goes_to_the_solver(
     evidence, constraints = large_table(6, seed=2), Constraints(**LIMITS)
     expected = chosen(optimize(evidence, constraints))
     assert not asked
-    monkeypatch.setattr(enumeration, "MOST", 0)
+    monkeypatch.setattr(listing, "MOST", 0)
     assert chosen(optimize(evidence, constraints)) == expected
     assert len(asked) == 1
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection, Sequence
 from math import ceil, inf, prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from soma_bench.optimize.candidates import ROUNDING
 from soma_bench.optimize.fallbacks import Fallbacks
-from soma_bench.optimize.figures import ColumnLimit, Figures, GivenUp, Runs, Whole
+from soma_bench.optimize.figures import Figures, GivenUp, Runs, Whole
 from soma_bench.optimize.goals import QUALITY_FIRST, Step
 from soma_bench.optimize.least_fallbacks import LeastFallbacks
+from soma_bench.optimize.listing import Costs, list_within
 from soma_bench.optimize.model import Model, Picks
 from soma_bench.optimize.problem import Primaries, Problem
 from soma_bench.optimize.programme import Weights
@@ -29,8 +29,6 @@ from soma_bench.types import AGENTS
 
 SMALL = 3000
 """Assignments that are looked at one and all, without a bound."""
-MOST = 60_000
-"""Assignments written down at once; beyond that the search gives up."""
 
 _BEAM = 500
 """Beginnings that are followed up where there are too many, only to find something good."""
@@ -43,9 +41,6 @@ _WHOLE = 1 << 40
 
 _CLOSE = 1e-9
 """How far floating point may be off, as a share: far more than it is."""
-
-Costs = Sequence[NDArray[np.float64]]
-"""For each agent the reduced cost of each of its primaries."""
 
 
 class Enumeration:
@@ -87,6 +82,7 @@ class Enumeration:
         """The least value of a step's figure; None where nothing fits that is not above a limit."""
         if self._kept is not None:
             return self._least_of(self._kept, self.figures.value(self._kept, step))
+        self._covered = -inf
         if step.figure == "unpriced" and self.figures.all_priced:
             return 0  # where nothing fits, the price that comes next has no least value
         found: int | None = None
@@ -100,7 +96,6 @@ class Enumeration:
         try:
             self._covered = self._look_further(step.sums(self.model), look, step.slack, at_most)
         except GivenUp:
-            self._covered = -inf
             lowest = ceil(self._lowest - _CLOSE * max(1.0, abs(self._lowest)))
             if found is None:
                 found = self._at_most(step, lowest)
@@ -196,7 +191,7 @@ class Enumeration:
         if self._kept is not None:
             return self._any_of(self._kept)
         for wished in (hoped, ()) if hoped else ((),):
-            picks = _within(self.figures.hardships(wished), inf, self._limits, widest=_EASY)
+            picks = list_within(self.figures.hardships(wished), inf, self._limits, widest=_EASY)
             found = self._any_of(self._runs(picks))
             if found is not None:
                 return found
@@ -252,7 +247,7 @@ class Enumeration:
                 continue
             constant, costs = bound
             room = most_loss - constant + 1 + _CLOSE * abs(constant)
-            found = self._least_limited(self._runs(_within(costs, room, self._limits)), kind)
+            found = self._least_limited(self._runs(list_within(costs, room, self._limits)), kind)
             if found is not None and found <= limit:
                 return found
         return None
@@ -334,13 +329,15 @@ class Enumeration:
                 raise GivenUp
             room = min(room, most)
             try:
-                picks = _within(costs, room + margin, self._limits)
+                picks = list_within(costs, room + margin, self._limits)
             except GivenUp:
                 if found is not None and found <= covered:
                     return covered
                 if found is not None:
                     raise
-                found = look(self._runs(_within(costs, room + margin, self._limits, widest=_BEAM)))
+                found = look(
+                    self._runs(list_within(costs, room + margin, self._limits, widest=_BEAM))
+                )
                 if found is None:
                     raise
             else:
@@ -360,7 +357,7 @@ class Enumeration:
 
     def _bound(
         self, sums: Sequence[Weights], within: Sequence[tuple[Weights, int]] = ()
-    ) -> tuple[float, list[NDArray[np.float64]]] | None:
+    ) -> tuple[float, Costs] | None:
         """A figure's lower bound: a constant and what each agent's primaries add; None for infeasible."""
         relaxation = self.model.programme.relax(sums, within)
         if relaxation is None:
@@ -374,46 +371,3 @@ class Enumeration:
         if not np.isfinite(least).all():
             return None
         return constant + sum(least), [c - low for c, low in zip(costs, least, strict=True)]
-
-
-def _within(
-    costs: Costs, room: float, limits: Sequence[ColumnLimit] = (), *, widest: int | None = None
-) -> Whole:
-    """All assignments whose costs sum up to no more than ``room``, and that hold some limits.
-
-    Args:
-        costs: for each agent what each of its primaries costs.
-        room: the highest sum.
-        limits: sums of other columns that may not be passed.
-        widest: keep no more than so many of the cheapest beginnings; all where it is None.
-
-    Raises:
-        GivenUp: there are too many.
-    """
-    surely = prod(int((cost <= room / len(costs)).sum()) for cost in costs)
-    if surely > 100 * MOST and widest is None:
-        raise GivenUp
-    picks: Whole = np.zeros((1, 0), dtype=np.int64)
-    sums = np.zeros(1)
-    used: Whole = np.zeros((1, len(limits)), dtype=np.int64)
-    for stage, cost in enumerate(costs):
-        options = np.flatnonzero(cost <= room)
-        if len(sums) * len(options) > 20 * MOST:
-            raise GivenUp
-        totals = sums[:, None] + cost[options]
-        rows, columns = np.nonzero(totals <= room)
-        sums, columns = totals[rows, columns], options[columns]
-        used = used[rows]
-        fits = np.ones(len(rows), dtype=bool)
-        for place, (figures, most) in enumerate(limits):
-            used[:, place] += figures[stage][columns]
-            rest = sum(int(figure.min()) for figure in figures[stage + 1 :])
-            fits &= used[:, place] + rest <= most
-        sums, used = sums[fits], used[fits]
-        picks = np.concatenate([picks[rows[fits]], columns[fits, None]], axis=1)
-        if widest is None and len(sums) > MOST:
-            raise GivenUp
-        if widest is not None and len(sums) > widest:
-            cheapest = np.argpartition(sums, widest)[:widest]
-            sums, used, picks = sums[cheapest], used[cheapest], picks[cheapest]
-    return picks

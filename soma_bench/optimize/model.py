@@ -70,8 +70,11 @@ class Model:
         self.limited: dict[DemandKind, list[Weights]] = {}
         """Sums that are limited, by the demand that limits them."""
         own = table.constraints.max_degraded_latency_s is not None
-        lifted = free is not None and free.kind == "latency" and own
-        self._normal_is_held = "latency" in kinds and not lifted
+        self._normal_is_held = not own or (
+            "latency" in kinds
+            and (free is None or free.kind != "latency")
+            and table.limit("latency") <= table.limit("degraded")
+        )
         """Whether chains that a fallback does not change are within its limit already."""
         self._normal = self._state_latencies(None)
         if "latency" in kinds:

@@ -24,7 +24,7 @@ from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.spec import sweep_from
 from soma_bench.sweeps.store import LookRecord, Store, StoreMissingError
 from soma_bench.sweeps.store.migrate import migrate
-from soma_bench.sweeps.store.tables import METADATA, VERSION
+from soma_bench.sweeps.store.tables import METADATA, REVISIONS, VERSION
 from stored import RUN, SUITE, fill, planned, trial
 
 ANSWER = '{"intent":"QUESTION","handler":"self","asked":"x","confidence":80}'
@@ -232,7 +232,7 @@ def earlier(location: str, revision: str) -> None:
         config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-        if revision != "0004":
+        if revision != REVISIONS[-1]:
             connection.execute(sa.schema.DropTable(VERSION))
         for row in planned():
             connection.execute(
@@ -255,13 +255,13 @@ def test_an_earlier_store_is_refused_then_migrated_with_nothing_lost(location, r
             Store(location, create=create)
         assert "\n" not in str(refused.value)
     done = migrate(location)
-    assert (done.before, done.after) == (revision, "0004")
+    assert (done.before, done.after) == (revision, REVISIONS[-1])
     assert (done.backup is not None) == ("://" not in location)
     with Store(location) as store:
         assert store.mean_seconds() == {("alignment", "ollama:m"): 1.5}
         fill(store)
     again = migrate(location)
-    assert (again.before, again.after, again.backup) == ("0004", "0004", None)
+    assert (again.before, again.after, again.backup) == (REVISIONS[-1], REVISIONS[-1], None)
 
 
 def test_migrations_lead_to_the_tables_that_a_new_store_has(location):

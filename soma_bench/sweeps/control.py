@@ -43,6 +43,14 @@ class Control:
         """Let no further trial begin at all."""
         self._stopped.set()
 
+    async def sleep(self, seconds: float) -> bool:
+        """Wait, but no longer than until the run is stopped; False when it is."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self.stopped and (left := end - loop.time()) > 0:  # noqa: ASYNC110 - set by other threads
+            await asyncio.sleep(min(left, _LOOK_EVERY_S))
+        return not self.stopped
+
     async def proceed(self) -> bool:
         """Wait while paused; False when the run is to end."""
         while not self._going.is_set() and not self.stopped:  # noqa: ASYNC110 - set by other threads

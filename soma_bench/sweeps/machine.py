@@ -7,17 +7,19 @@ macOS's low power mode. Each trial records both, and a trial is *busy* when more
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import psutil
 
-from soma_bench.types import ProviderName
+from soma_bench.types import LOCAL_PROVIDERS, ProviderName
 
 BUSY_SHARE = 0.15
 """Above this share of other processes a trial is busy: a desktop at rest stays well below it, and
@@ -25,6 +27,10 @@ one foreign thread on 6 cores is above it."""
 
 _SHORTEST_S = 0.1
 """CPU time is counted in hundredths of a second: below this a share would be noise."""
+_FRESH_S = 0.02
+"""Calls to clouds that begin or end so soon after each other are given the same reading."""
+_POWER_MODE_HOLDS_S = 10.0
+"""How long a reading of the power mode, which takes a process, is taken for the present one."""
 _PMSET = "/usr/bin/pmset"
 
 PowerMode = Literal["automatic", "low", "high"]
@@ -58,21 +64,33 @@ class Watch:
 
     Args:
         provider: whose call is watched; the server of ``ollama`` is part of the call where it runs
-            on this machine, though it is no child of ours.
+            on this machine, though it is no child of ours. Of a call to a cloud this process alone
+            is a part, and calls that are many and short share their readings.
     """
 
     def __init__(self, provider: ProviderName) -> None:
-        self._backend = "ollama" if provider == "ollama" else None
-        self._began = _spent(self._backend)
+        self._provider = provider
+        self._began_s = time.perf_counter()
+        self._began = self._read()
 
     def stop(self) -> MachineLoad:
         """What the machine did since."""
-        share = _other_share(self._began, _spent(self._backend))
+        share = None
+        if time.perf_counter() - self._began_s >= _SHORTEST_S:
+            share = _other_share(self._began, self._read())
+        mode = None
+        if platform.system() == "Darwin":
+            mode = _power_mode_lately(int(time.monotonic() / _POWER_MODE_HOLDS_S))
         return MachineLoad(
             other_cpu_share=share,
             busy=None if share is None else share > BUSY_SHARE,
-            power_mode=power_mode(),
+            power_mode=mode,
         )
+
+    def _read(self) -> _Spent:
+        if self._provider in LOCAL_PROVIDERS:
+            return _spent("ollama" if self._provider == "ollama" else None)
+        return _spent_alone(int(time.perf_counter() / _FRESH_S))
 
 
 def _other_share(began: _Spent, ended: _Spent) -> float | None:
@@ -83,23 +101,35 @@ def _other_share(began: _Spent, ended: _Spent) -> float | None:
     return min(1.0, max(0.0, others / machine))
 
 
+@lru_cache(maxsize=1)
+def _spent_alone(moment: int) -> _Spent:  # noqa: ARG001 - names the moment that a reading is good for
+    own = os.times()
+    return _spent_by(own.user + own.system + own.children_user + own.children_system)
+
+
+@lru_cache(maxsize=1)
+def _power_mode_lately(moment: int) -> PowerMode | None:  # noqa: ARG001 - as above
+    return power_mode()
+
+
 def _spent(backend: str | None) -> _Spent:
-    times = psutil.cpu_times()._asdict()
-    # Time of virtual machines is counted within user and nice already.
-    counted = {name: value for name, value in times.items() if not name.startswith("guest")}
-    machine = sum(counted.values())
-    idle = counted.get("idle", 0.0) + counted.get("iowait", 0.0)
     own = psutil.Process()
     processes = {process.pid: process for process in [own, *own.children(recursive=True)]}
     if backend:
         for process in _named(backend):
             processes[process.pid] = process
             processes.update((child.pid, child) for child in _children(process))
+    return _spent_by(sum(map(_cpu_seconds, processes.values())))
+
+
+def _spent_by(ours_s: float) -> _Spent:
+    times = psutil.cpu_times()._asdict()
+    # Time of virtual machines is counted within user and nice already.
+    counted = {name: value for name, value in times.items() if not name.startswith("guest")}
+    machine = sum(counted.values())
+    idle = counted.get("idle", 0.0) + counted.get("iowait", 0.0)
     return _Spent(
-        clock_s=time.perf_counter(),
-        machine_s=machine,
-        used_s=machine - idle,
-        ours_s=sum(map(_cpu_seconds, processes.values())),
+        clock_s=time.perf_counter(), machine_s=machine, used_s=machine - idle, ours_s=ours_s
     )
 
 

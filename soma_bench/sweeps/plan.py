@@ -1,20 +1,32 @@
-"""From a sweep to its trials: what will be run, under which key, in which order."""
+"""From a sweep to its trials: what will be run, under which key, in which order.
+
+A plan is held as what it was made of and one key of 32 bytes a trial; a trial is put together when
+it is its turn. So a hundred thousand trials take three megabytes.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.base import Case
-from soma_bench.cases.images import load_images
+from soma_bench.cases.images import has_image, load_images
 from soma_bench.cases.suite import Suite, load_suite
 from soma_bench.errors import ConfigError
-from soma_bench.files import digest
+from soma_bench.files import canonical_json
+from soma_bench.sweeps.identity import (
+    KEY_BYTES,
+    TrialKeys,
+    describe_request,
+    key_text,
+    options_json,
+    prompt_json,
+)
 from soma_bench.sweeps.spec import Sweep
 from soma_bench.types import (
     AGENTS,
@@ -26,8 +38,21 @@ from soma_bench.types import (
     Target,
 )
 
-_MAX_TRIALS = 200_000
-"""Weeks of work for a small model; a sweep of more is a slip, and its plan would fill the memory."""
+__all__ = [
+    "Block",
+    "ModelKey",
+    "Plan",
+    "PlannedTrial",
+    "Trials",
+    "build_request",
+    "describe_request",
+    "load_suites",
+    "make_plan",
+    "models_of",
+]
+
+_MAX_TRIALS = 5_000_000
+"""Months of work for a small model; a sweep of more is a slip."""
 
 ModelKey = tuple[ProviderName, str]
 """Provider and model: what has to be loaded for a target."""
@@ -46,6 +71,70 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """The trials of one target on one suite: case by case, and each case's repeats in a row."""
+
+    suite: Suite
+    target: Target
+    start: int
+    """Position of its first trial."""
+
+    @property
+    def model(self) -> ModelKey:
+        """What has to be loaded for it."""
+        return self.target.provider, self.target.model
+
+
+class Trials(Sequence[PlannedTrial]):
+    """A plan's trials in the order in which they run.
+
+    Args:
+        blocks: what they are made of.
+        repeats: how often each case is put to each target.
+        keys: their keys, one after the other.
+    """
+
+    def __init__(self, blocks: Sequence[Block], repeats: int, keys: bytes) -> None:
+        self.blocks = tuple(blocks)
+        self._repeats = repeats
+        self._keys = keys
+        self._starts = [block.start for block in blocks]
+
+    def __len__(self) -> int:
+        return len(self._keys) // KEY_BYTES
+
+    @overload
+    def __getitem__(self, at: int) -> PlannedTrial: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[PlannedTrial]: ...
+    def __getitem__(self, at: int | slice) -> PlannedTrial | Sequence[PlannedTrial]:
+        places = range(len(self))
+        if isinstance(at, slice):
+            return tuple(map(self._trial, places[at]))
+        return self._trial(places[at])
+
+    def __iter__(self) -> Iterator[PlannedTrial]:
+        return map(self._trial, range(len(self)))
+
+    def key(self, position: int) -> str:
+        """The key of the trial at a position."""
+        return key_text(self._keys[position * KEY_BYTES : (position + 1) * KEY_BYTES])
+
+    def _trial(self, position: int) -> PlannedTrial:
+        # Suites that came out empty leave blocks of no trial, which begin where the next one does.
+        block = self.blocks[bisect_right(self._starts, position) - 1]
+        case, repeat = divmod(position - block.start, self._repeats)
+        return PlannedTrial(
+            key=self.key(position),
+            agent=block.suite.agent,
+            target=block.target,
+            suite=block.suite.name,
+            case=block.suite.cases[case],
+            repeat=repeat,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All trials of a sweep, model by model, so that each model is loaded once."""
 
@@ -54,14 +143,13 @@ class Plan:
     identities: Mapping[ModelKey, ModelIdentity]
     epoch: int
     """0, or how many times the sweep was started anew; part of every key."""
-    trials: tuple[PlannedTrial, ...]
+    trials: Trials
+    digest: str
+    """Digest of what the run measures: its trials and the cases they are scored by."""
+    base_digest: str
+    """The same at epoch 0: equal for every start of the same sweep."""
     seeing: frozenset[ModelKey] = frozenset()
     """Models that are shown a case's image; the others are told its measured regions."""
-
-    @property
-    def digest(self) -> str:
-        """Digest of what the run measures: its trials and the cases they are scored by."""
-        return digest([[trial.key, trial.case.digest] for trial in self.trials])
 
     @property
     def run_id(self) -> str:
@@ -133,21 +221,6 @@ def _images(
     return load_images(case, suite.path.parent)
 
 
-def describe_request(request: Request) -> dict[str, Any]:
-    """A request as JSON values; an image is named by its digest.
-
-    Its limits are left out: they decide when to give up and never what is answered.
-    """
-    described = dataclasses.asdict(request)
-    del described["limits"]
-    for message, turn in zip(described["messages"], request.messages, strict=True):
-        message["images"] = [
-            {"sha256": hashlib.sha256(image.data).hexdigest(), "media_type": image.media_type}
-            for image in turn.images
-        ]
-    return described
-
-
 def make_plan(
     sweep: Sweep,
     suites: Sequence[Suite],
@@ -178,71 +251,85 @@ def make_plan(
             f"sweep {sweep.name}: has {count} trials, and {_MAX_TRIALS} are the most;"
             " lower repeats or cases_per_agent, or split its targets"
         )
-    trials = tuple(
-        PlannedTrial(
-            key=_key(
-                sweep,
-                build_request(
-                    sweep,
-                    suite.agent,
-                    target,
-                    case,
-                    repeat,
-                    _images(suite, case, target, seeing),
-                ),
-                identities[model],
-                suite.agent,
-                target,
-                case,
-                repeat,
-                epoch,
-            ),
-            agent=suite.agent,
-            target=target,
-            suite=suite.name,
-            case=case,
-            repeat=repeat,
-        )
-        for model, targets in groups.items()
-        for suite in suites
-        for target in targets[suite.agent]
-        for case in suite.cases
-        for repeat in range(sweep.repeats)
-    )
-    return Plan(
+    blocks: list[Block] = []
+    start = 0
+    for targets in groups.values():
+        for suite in suites:
+            for target in targets[suite.agent]:
+                blocks.append(Block(suite=suite, target=target, start=start))
+                start += len(suite.cases) * sweep.repeats
+
+    def expanded(epoch: int) -> tuple[Trials, str]:
+        keys = _keys(sweep, suites, blocks, count, identities, seeing, epoch)
+        trials = Trials(blocks, sweep.repeats, keys)
+        return trials, _digest(trials, suites, sweep.repeats)
+
+    trials, digest = expanded(0)
+    plan = Plan(
         sweep=sweep,
         suites=tuple(suites),
         identities=identities,
-        epoch=epoch,
+        epoch=0,
         trials=trials,
+        digest=digest,
+        base_digest=digest,
         seeing=seeing,
     )
+    if not epoch:
+        return plan
+    trials, digest = expanded(epoch)
+    return replace(plan, epoch=epoch, trials=trials, digest=digest)
 
 
-def _key(
+def _keys(
     sweep: Sweep,
-    request: Request,
-    identity: ModelIdentity,
-    agent: AgentName,
-    target: Target,
-    case: Case,
-    repeat: int,
+    suites: Sequence[Suite],
+    blocks: Sequence[Block],
+    count: int,
+    identities: Mapping[ModelKey, ModelIdentity],
+    seeing: frozenset[ModelKey],
     epoch: int,
-) -> str:
-    """Digest of everything that decides an answer; the reference is no part of it."""
-    # Placeholders are put in at the call: the same request then asks something else.
-    changed = {"privacy": sweep.privacy} if sweep.deidentifies else {}
-    return digest(
-        {
-            **changed,
-            "provider": target.provider,
-            "weights": identity.weights_digest,
-            "chat_template": identity.chat_template,
-            "engine": identity.engine,
-            "agent": agent,
-            "case": case.id,
-            "request": describe_request(request),
-            "repeat": repeat,
-            "epoch": epoch,
-        }
-    )
+) -> bytes:
+    """The keys of all trials: each case's prompt is worded once for all targets and repeats."""
+    keys = bytearray(count * KEY_BYTES)
+    options = [options_json(sweep.options.options(repeat)) for repeat in range(sweep.repeats)]
+    for suite in suites:
+        own = [block for block in blocks if block.suite.agent == suite.agent]
+        for place, case in enumerate(suite.cases):
+            prompts: dict[bool, dict[str, str]] = {}
+            for block in own:
+                sees = block.model in seeing and has_image(case)
+                if sees not in prompts:
+                    images = _images(suite, case, block.target, seeing)
+                    prompts[sees] = prompt_json(
+                        build_request(sweep, suite.agent, block.target, case, 0, images)
+                    )
+                maker = TrialKeys(
+                    prompts[sees],
+                    block.target,
+                    identities[block.model],
+                    agent=suite.agent,
+                    case=case.id,
+                    epoch=epoch,
+                    privacy=sweep.privacy if sweep.deidentifies else None,
+                )
+                at = (block.start + place * sweep.repeats) * KEY_BYTES
+                for repeat, chosen in enumerate(options):
+                    keys[at : at + KEY_BYTES] = maker.key(repeat, chosen)
+                    at += KEY_BYTES
+    return bytes(keys)
+
+
+def _digest(trials: Trials, suites: Sequence[Suite], repeats: int) -> str:
+    """Digest of the list of all keys, each with its case's digest, without holding that list."""
+    cases = {suite.agent: [case.digest for case in suite.cases] for suite in suites}
+    found = hashlib.sha256(b"[")
+    position = 0
+    for block in trials.blocks:
+        for case in cases[block.suite.agent]:
+            for _ in range(repeats):
+                comma = "," if position else ""
+                found.update((comma + canonical_json([trials.key(position), case])).encode())
+                position += 1
+    found.update(b"]")
+    return f"sha256:{found.hexdigest()}"

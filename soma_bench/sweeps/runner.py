@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.images import has_image
 from soma_bench.cases.suite import Suite
-from soma_bench.errors import ConfigError, ProviderError
-from soma_bench.providers import Provider
+from soma_bench.errors import ConfigError
 from soma_bench.providers.pool import ProviderPool
-from soma_bench.providers.prices import Prices, load_prices
-from soma_bench.providers.transports import CloudTransport, LocalTransport
+from soma_bench.providers.prices import load_prices
 from soma_bench.routing.privacy import Guard, stays
 from soma_bench.sweeps.control import Control
+from soma_bench.sweeps.engine import Engine
 from soma_bench.sweeps.environment import describe_environment
-from soma_bench.sweeps.machine import MachineLoad, Watch
+from soma_bench.sweeps.limits import Budget
 from soma_bench.sweeps.plan import (
     ModelKey,
     Plan,
     PlannedTrial,
-    describe_request,
     load_suites,
     make_plan,
     models_of,
 )
+from soma_bench.sweeps.recorder import Recorder
 from soma_bench.sweeps.spec import Sweep
-from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, TrialStatus, now
-from soma_bench.types import Completion, Message, ModelIdentity, Request, Target, Timings
+from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
+from soma_bench.types import ModelIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +60,10 @@ class Outcome:
     """Trials that were put to a model, failures included."""
     failed: int
     """Trials that ended with a backend's failure; they run again next time."""
+    left: int
+    """Trials that were not run, because the run was stopped; the next execution runs them."""
+    stopped_by: Literal["max_cost_usd", "control"] | None
+    """Why some were left: the cap on costs, or whoever holds the control. None where all ran."""
 
 
 async def plan_sweep(
@@ -151,7 +152,9 @@ async def run_plan(
     """Run every trial of a plan that is not in the store yet.
 
     A backend's failure is tried once more when that may help, after the wait that the backend asks
-    for; then it is kept as an error row and the run goes on. Wrong use ends the run.
+    for, and one for want of room some times more; then it is kept as an error row and the run goes
+    on. Wrong use ends the run. How many calls are made at a time, how many a minute and for how
+    much, the sweep's ``limits`` and ``max_cost_usd`` say.
 
     Args:
         plan: the plan.
@@ -169,186 +172,72 @@ async def run_plan(
     control = control or Control()
     prices = load_prices()
     guard = Guard(plan.sweep)
-    base = (
-        make_plan(plan.sweep, plan.suites, plan.identities, seeing=plan.seeing)
-        if plan.epoch
-        else plan
-    )
-    store.begin_run(_run_record(plan, base.digest), _planned_rows(plan))
-    wanted = [trial for trial in plan.trials if only is None or trial.key in only]
-    finished = store.finished_keys(plan.run_id) & {trial.key for trial in wanted}
-    done, failed, called = len(finished), 0, 0
-    total = len(wanted)
+    store.begin_run(_run_record(plan), _planned_rows(plan))
+    wanted = _wanted(plan, only)
+    total = wanted.count(1)
+    for position in store.finished_positions(plan.run_id):
+        wanted[position] = 0
+    resumed = total - wanted.count(1)
+    done, failed = resumed, 0
     on_progress(Progress(run_id=plan.run_id, done=done, failed=0, total=total))
-    missing = [trial for trial in wanted if trial.key not in finished]
-    for (name, model), group in groupby(missing, key=lambda t: (t.target.provider, t.target.model)):
-        trials = list(group)
-        if not await control.proceed():
-            break
-        provider = providers.get(name)
-        await provider.unload(keep=frozenset({model}))
-        if plan.sweep.warm_up and stays(trials[0].target, provider):
-            await _warm_up(plan.request(trials[0]), provider)
-        for trial in trials:
-            if not await control.proceed():
-                break
-            record = await _run_trial(plan, trial, provider, prices, guard)
-            store.record(record)
-            called += 1
-            done += record.status == "done"
-            failed += record.status == "error"
-            on_progress(
-                Progress(
-                    run_id=plan.run_id,
-                    done=done,
-                    failed=failed,
-                    total=total,
-                    trial=trial,
-                    error=record.error,
-                )
+
+    def kept(trial: PlannedTrial, row: TrialRecord) -> None:
+        nonlocal done, failed
+        done += row.status == "done"
+        failed += row.status == "error"
+        on_progress(
+            Progress(
+                run_id=plan.run_id,
+                done=done,
+                failed=failed,
+                total=total,
+                trial=trial,
+                error=row.error,
             )
-        await provider.unload()
-    return Outcome(
-        run_id=plan.run_id, total=total, resumed=len(finished), called=called, failed=failed
-    )
+        )
 
-
-_POINTLESS = frozenset({"model_missing", "bad_key"})
-_LONGEST_WAIT_S = 60.0
-"""A backend that asks for more patience than this gets its next try with the next execution."""
-_GREETING_TOKENS = 8
-
-
-async def _warm_up(first: Request, provider: Provider) -> None:
-    """Have a model loaded, with the context and thinking of its first trial; nothing is kept."""
-    greeting = dataclasses.replace(
-        first,
-        messages=(Message("user", "Hello"),),
-        max_tokens=_GREETING_TOKENS,
-        schema=None,
-    )
-    try:
-        await LocalTransport(provider).complete(greeting)
-    except ProviderError as error:
-        if error.kind in _POINTLESS:
-            raise
-        # Whatever else is wrong, the first trial meets it too, and keeps it.
-
-
-async def _run_trial(
-    plan: Plan, trial: PlannedTrial, provider: Provider, prices: Prices, guard: Guard
-) -> TrialRecord:
-    """Put one case to one target, with one more try where the failure may pass."""
-    request = plan.request(trial)
-    for again in (True, False):
-        watch = Watch(trial.target.provider)
-        try:
-            completion = await _answer(plan, trial.target, request, provider, guard)
-        except ProviderError as error:
-            if error.kind in _POINTLESS:
-                raise
-            wait_s = error.wait_s or 0.0
-            if error.retryable and again and wait_s <= _LONGEST_WAIT_S:
-                await asyncio.sleep(wait_s)
-                continue
-            return _record(plan, trial, status="error", error=f"{error.kind}: {error}")
-        load = watch.stop()
-        memory = await provider.memory_bytes(trial.target.model)
-        return _record(
+    most = plan.sweep.max_cost_usd
+    budget = Budget(most, store.fees_usd(plan.run_id) if most is not None else 0.0)
+    with Recorder(store) as recorder:
+        engine = Engine(
             plan,
-            trial,
-            status="done",
-            answer=_answer_fields(completion, load)
-            | _cost_fields(trial, completion, prices)
-            | {"memory_bytes": memory},
+            wanted,
+            providers=providers,
+            recorder=recorder,
+            prices=prices,
+            guard=guard,
+            budget=budget,
+            control=control,
+            on_kept=kept,
         )
-    raise AssertionError("unreachable: the second try returns or raises")
-
-
-async def _answer(
-    plan: Plan, target: Target, request: Request, provider: Provider, guard: Guard
-) -> Completion:
-    """The whole answer, streamed, because only a stream times the first token."""
-    if stays(target, provider):
-        stream = LocalTransport(provider).stream(request)
-    else:
-        cleared = guard.clear(request, target, plan.sweep.privacy)
-        stream = CloudTransport(provider).stream(cleared)
-    completion: Completion | None = None
-    async for chunk in stream:
-        completion = chunk.completion or completion
-    if completion is None:
-        raise ProviderError(
-            provider.name, "the stream ended without its completion", kind="ended_early"
-        )
-    return completion
-
-
-def _answer_fields(completion: Completion, load: MachineLoad) -> dict[str, Any]:
-    return {
-        "answer": completion.text,
-        "thoughts": completion.thinking,
-        "finish": completion.finish,
-        "structured_by": completion.structured_by,
-        **dataclasses.asdict(completion.usage),
-        **dataclasses.asdict(completion.timings),
-        "start": _start(completion.timings),
-        **dataclasses.asdict(load),
-    }
-
-
-def _start(timings: Timings) -> str | None:
-    if timings.load_s is None:
-        return None
-    return "cold" if timings.load_s > 0 else "warm"
-
-
-def _cost_fields(trial: PlannedTrial, completion: Completion, prices: Prices) -> dict[str, Any]:
-    cost = prices.cost(trial.target, completion.usage, completion.timings.total_s)
-    as_of = f", as of {cost.as_of}" if cost.as_of else ""
-    return {
-        "cost_usd": cost.usd,
-        "cost_basis": cost.basis,
-        "cost_source": f"{cost.source}{as_of}",
-    }
-
-
-def _record(
-    plan: Plan,
-    trial: PlannedTrial,
-    *,
-    status: TrialStatus,
-    error: str | None = None,
-    answer: Mapping[str, Any] | None = None,
-) -> TrialRecord:
-    """A trial's row; ``answer`` holds the fields that only a finished trial has."""
-    target = trial.target
-    identity = plan.identities[target.provider, target.model]
-    return TrialRecord(
-        key=trial.key,
-        agent=trial.agent,
-        target=str(target),
-        provider=target.provider,
-        model=target.model,
-        quantization=target.quantization,
-        thinking=None if target.thinking is None else str(target.thinking),
-        case_id=trial.case.id,
-        repeat=trial.repeat,
-        status=status,
-        error=error,
-        request=describe_request(plan.request(trial)),
-        identity=dataclasses.asdict(identity),
-        synthetic=identity.synthetic,
-        ended_at=now(),
-        **(answer or {}),
+        await engine.run()
+    return Outcome(
+        run_id=plan.run_id,
+        total=total,
+        resumed=resumed,
+        called=done - resumed + failed,
+        failed=failed,
+        left=total - done - failed,
+        stopped_by="max_cost_usd"
+        if budget.is_exhausted
+        else "control"
+        if control.stopped
+        else None,
     )
 
 
-def _run_record(plan: Plan, plan_digest: str) -> RunRecord:
+def _wanted(plan: Plan, only: Container[str] | None) -> bytearray:
+    """A byte for each of a plan's trials, 1 where it is wanted."""
+    if only is None:
+        return bytearray(b"\1") * len(plan.trials)
+    return bytearray(plan.trials.key(at) in only for at in range(len(plan.trials)))
+
+
+def _run_record(plan: Plan) -> RunRecord:
     return RunRecord(
         id=plan.run_id,
         name=plan.sweep.name,
-        plan_digest=plan_digest,
+        plan_digest=plan.base_digest,
         epoch=plan.epoch,
         sweep=plan.sweep.model_dump(mode="json"),
         started_at=now(),
@@ -364,14 +253,20 @@ def _run_record(plan: Plan, plan_digest: str) -> RunRecord:
     )
 
 
-def _planned_rows(plan: Plan) -> list[PlannedRow]:
-    return [
-        PlannedRow(
-            key=trial.key,
-            agent=trial.agent,
-            suite=trial.suite,
-            case_digest=trial.case.digest,
-            case=trial.case.model_dump(mode="json"),
-        )
-        for trial in plan.trials
-    ]
+def _planned_rows(plan: Plan) -> Iterator[PlannedRow]:
+    digests = {suite.agent: [case.digest for case in suite.cases] for suite in plan.suites}
+    brought: set[str] = set()
+    for block in plan.trials.blocks:
+        position = block.start
+        for case, digest in zip(block.suite.cases, digests[block.suite.agent], strict=True):
+            content = None if digest in brought else case.model_dump(mode="json")
+            for repeat in range(plan.sweep.repeats):
+                yield PlannedRow(
+                    key=plan.trials.key(position),
+                    agent=block.suite.agent,
+                    suite=block.suite.name,
+                    case_digest=digest,
+                    case=None if repeat else content,
+                )
+                position += 1
+            brought.add(digest)

@@ -78,6 +78,21 @@ class GenerationOptions(Strict):
         return Options(**{**self.model_dump(), "seed": self.seed + repeat})
 
 
+class ProviderLimits(Strict):
+    """What one provider's account or host may be asked of a sweep."""
+
+    concurrency: Annotated[int, Field(ge=1, le=512)] | Literal["adaptive"] | None = None
+    """Calls at a time. ``adaptive`` finds the number. By default 1 for a local provider, whose
+    latencies are then the model's own, and ``adaptive`` for a cloud."""
+    max_concurrency: Annotated[int, Field(ge=1, le=512)] = 64
+    """Most calls at a time that ``adaptive`` goes to."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Calls a minute, evenly spread; tries that failed count too."""
+    tokens_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Tokens a minute, prompts and answers together; an answer counts at its limit until it is
+    there."""
+
+
 class RaceOptions(Strict):
     """How ``sweep --race`` drops targets; see `soma_bench.sweeps.racing`."""
 
@@ -118,6 +133,11 @@ class Sweep(Strict):
     nlp_model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """An installed spaCy model that finds names under ``deidentified``; patterns alone by default."""
     race: RaceOptions = RaceOptions()
+    limits: dict[ProviderName, ProviderLimits] = {}  # noqa: RUF012 - pydantic copies it
+    """How hard each provider may be driven. It decides no answer and is part of no trial's key."""
+    max_cost_usd: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    """What vendors may charge for the run in all, earlier executions included; no call is made that
+    might pass it. Electricity is not counted."""
     warm_up: bool = False
     """Whether each local model answers a short greeting before its first trial, so that no trial has
     to load it. It is not needed for sound latencies: a trial that loaded its model says so and is

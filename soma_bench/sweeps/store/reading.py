@@ -99,6 +99,25 @@ class Reading(Database):
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
+    def finished_positions(self, run_id: str) -> Iterator[int]:
+        """Places in the plan of the run's trials that need not run again, in no order."""
+        query = (
+            sa.select(RUN_TRIALS.c.position)
+            .join(TRIALS, TRIALS.c.key == RUN_TRIALS.c.key)
+            .where(RUN_TRIALS.c.run_id == run_id, TRIALS.c.status == "done")
+        )
+        return (row["position"] for row in self._rows(query))
+
+    def fees_usd(self, run_id: str) -> float:
+        """What vendors were paid for the run's trials, as far as it is known, in US dollars."""
+        query = (
+            sa.select(sa.func.sum(TRIALS.c.cost_usd))
+            .join(RUN_TRIALS, RUN_TRIALS.c.key == TRIALS.c.key)
+            .where(RUN_TRIALS.c.run_id == run_id, TRIALS.c.cost_basis == "price list")
+        )
+        with self._engine.connect() as connection:
+            return float(connection.execute(query).scalar() or 0.0)
+
     def trials(
         self, run_id: str, *, without_score: Mapping[AgentName, int] | None = None
     ) -> Iterator[Mapping[str, Any]]:

@@ -53,7 +53,8 @@ class PlannedRow:
     agent: str
     suite: str
     case_digest: str
-    case: Mapping[str, Any]
+    case: Mapping[str, Any] | None
+    """None where an earlier row of the plan has brought it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,9 @@ class TrialRecord:
     """Whether that was so much that the trial's latency is not to be relied on."""
     power_mode: str | None = None
     """macOS's power mode while it ran; None elsewhere."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Calls that the sweep had under way at the same account or host when this one began or ended,
+    itself included, whichever were more; None where nobody counted."""
     memory_bytes: Count | None = None
     cost_usd: Dollars | None = None
     """Price of the call: its fee in the cloud, its electricity on one's own machine; None where it

@@ -26,8 +26,9 @@ _ADDED: Mapping[str, Mapping[str, frozenset[str]]] = {
         )
     },
     "0003": {"looks": frozenset(METADATA.tables["looks"].columns.keys())},
+    "0005": {"trials": frozenset({"concurrency"})},
 }
-"""What versions brought that did not write their number into the store."""
+"""The columns that versions brought. Those up to 0003 did not write their number into the store."""
 
 LOCK = 0x50_4D_41
 """PostgreSQL's advisory lock of everybody who makes or migrates a store in one database."""
@@ -102,7 +103,7 @@ def _first_columns(table: str, columns: AbstractSet[str]) -> AbstractSet[str]:
     """The columns that a table has had from the first version with it."""
     if table in _ADDED["0003"]:
         return columns
-    return columns - _ADDED["0002"].get(table, frozenset())
+    return columns - frozenset().union(*(added.get(table, ()) for added in _ADDED.values()))
 
 
 def tables_in(connection: sa.Connection) -> tuple[dict[str, set[str]], str | None]:

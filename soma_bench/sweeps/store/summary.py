@@ -46,9 +46,13 @@ class Figures:
     truncated: Count
     refused: Count
     clean: Count
-    """Trials that were neither cold nor busy."""
+    """Trials that were neither cold nor busy nor crowded."""
     cold: Count
     busy: Count
+    crowded: Count
+    """Trials beside which the sweep had other calls under way at the same account or host."""
+    concurrency: Annotated[int, Field(ge=1)]
+    """Most calls that were under way at a time."""
     cost_usd: Dollars | None
     """Mean; None where the price of one of them is not known."""
     memory_bytes: Count | None
@@ -107,7 +111,7 @@ _SHOWN = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     *(sa.Column(name, sa.Text) for name in ("case_digest", "ended_at", "strange", "parts")),
     *(sa.Column(name, sa.Integer) for name in ("failed", "cut", "refused", "noisy", "cold")),
-    *(sa.Column(name, sa.Integer) for name in ("busy", "synthetic")),
+    *(sa.Column(name, sa.Integer) for name in ("busy", "crowded", "concurrency", "synthetic")),
     *(sa.Column(f"{kind}_tokens", sa.Integer) for kind in ("prompt", "output", "thinking")),
     sa.Column("memory_bytes", sa.BigInteger),
     *(sa.Column(name, sa.Float) for name in ("score", "total_s", "load_s", "cost_usd")),
@@ -157,7 +161,9 @@ class ShownTrials:
         c, total = _SHOWN.c, sa.func.sum
         sums = {
             name: total(c[name])
-            for name in ("failed", "cut", "refused", "noisy", "cold", "busy", "synthetic")
+            for name in (
+                *("failed", "cut", "refused", "noisy", "cold", "busy", "crowded", "synthetic"),
+            )
         }
         means = {
             name: (total(c[name]), sa.func.count(c[name]))
@@ -171,6 +177,7 @@ class ShownTrials:
             *(known.label(f"known_{name}") for name, (_, known) in means.items()),
             sa.func.max(c.strange).label("strange"),
             sa.func.max(c.memory_bytes).label("memory_bytes"),
+            sa.func.max(c.concurrency).label("concurrency"),
             sa.func.max(sa.case((c.cold == 1, c.load_s))).label("longest_load_s"),
             sa.func.max(c.ended_at).label("ended_at"),
         ).group_by(*_GROUP)
@@ -188,7 +195,7 @@ class ShownTrials:
     def latencies(self, ranks: Collection[int]) -> dict[Group, dict[int, float]]:
         """Seconds of the trials at some ranks of every group, from 0 for the fastest.
 
-        Clean trials come first, and cold and busy ones after the slowest of them.
+        Clean trials come first, and cold, busy and crowded ones after the slowest of them.
         """
         rank = sa.func.row_number().over(
             partition_by=_GROUP, order_by=(_SHOWN.c.noisy, _SHOWN.c.total_s)
@@ -282,6 +289,7 @@ def _narrow(
     t, r = TRIALS.c, RUN_TRIALS.c
     failed = SCORES.c.failure.is_not(None)
     cold, busy = t.start == "cold", t.busy.is_(True)
+    crowded = sa.func.coalesce(t.concurrency, 1) > 1
     held_out: sa.ColumnElement[int] = sa.literal(0)
     if apart:
         split = CASES.c.content["split"].as_string()
@@ -296,11 +304,13 @@ def _narrow(
             _flag(failed).label("failed"),
             _flag(sa.and_(failed, t.finish == "length")).label("cut"),
             _flag(sa.and_(failed, t.finish == "refusal")).label("refused"),
-            _flag(sa.or_(cold, busy)).label("noisy"),
+            _flag(sa.or_(cold, busy, crowded)).label("noisy"),
+            _flag(crowded).label("crowded"),
             _flag(cold).label("cold"),
             _flag(busy).label("busy"),
             _flag(t.synthetic.is_(True)).label("synthetic"),
             _strange_field().label("strange"),
+            t.concurrency,
             t.prompt_tokens,
             t.output_tokens,
             t.thinking_tokens,
@@ -365,6 +375,8 @@ def _figures_of(row: Mapping[str, Any]) -> dict[str, Any]:
         "clean": row["n"] - row["sum_noisy"],
         "cold": row["sum_cold"],
         "busy": row["sum_busy"],
+        "crowded": row["sum_crowded"],
+        "concurrency": row["concurrency"] or 1,
         # The order in which a database adds is its own, and with it the last digits of a sum.
         "cost_usd": None if cost is None else float(f"{cost:.13g}"),
         "memory_bytes": row["memory_bytes"],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every version that the tables have had, the present one last."""
 HEAD = REVISIONS[-1]
 
@@ -99,6 +99,7 @@ TRIALS = sa.Table(
     sa.Column("other_cpu_share", sa.Float),
     sa.Column("busy", sa.Boolean),
     sa.Column("power_mode", sa.Text),
+    sa.Column("concurrency", sa.Integer),
     sa.Column("memory_bytes", sa.BigInteger),
     sa.Column("cost_usd", sa.Float),
     sa.Column("cost_basis", sa.Text),
@@ -152,6 +153,7 @@ sa.Index(
             "target",
             "start",
             "busy",
+            "concurrency",
             "total_s",
             "load_s",
             "cost_usd",

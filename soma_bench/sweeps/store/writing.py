@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -17,8 +18,12 @@ from soma_bench.sweeps.store.records import (
     TrialRecord,
     row_of,
 )
+from soma_bench.sweeps.store.schema import lock
 from soma_bench.sweeps.store.tables import CASES, LOOKS, RUN_TRIALS, RUNS, SCORES, TRIALS
 from soma_bench.types import AgentName
+
+_ROWS_AT_ONCE = 1000
+"""Rows of a plan that are held while it is written."""
 
 
 class Writing(Database):
@@ -28,30 +33,39 @@ class Writing(Database):
     writers wait for each other.
     """
 
-    def begin_run(self, run: RunRecord, planned: Sequence[PlannedRow]) -> None:
-        """Record a run and its plan in one transaction; a run that is there already stays."""
-        cases = {
-            row.case_digest: {"digest": row.case_digest, "agent": row.agent, "content": row.case}
-            for row in planned
-        }
-        places = [
-            {
-                "run_id": run.id,
-                "key": row.key,
-                "position": position,
-                "case_digest": row.case_digest,
-                "suite": row.suite,
-            }
-            for position, row in enumerate(planned)
-        ]
+    def begin_run(self, run: RunRecord, planned: Iterable[PlannedRow]) -> None:
+        """Record a run and its plan in one transaction, some rows at a time.
+
+        A run that is there already stays, and its plan is not read.
+        """
+        rows = iter(planned)
         with self._engine.begin() as connection:
-            for table, rows in (
-                (RUNS, [row_of(run)]),
-                (CASES, sorted(cases.values(), key=itemgetter("digest"))),
-                (RUN_TRIALS, sorted(places, key=itemgetter("key"))),
-            ):
-                if rows:
-                    connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+            # Two runs may bring the same cases in different orders: one of them waits here.
+            lock(connection)
+            begun = self._insert(RUNS).on_conflict_do_nothing().values(row_of(run))
+            if connection.execute(begun).rowcount == 0:
+                return
+            position = 0
+            while part := list(islice(rows, _ROWS_AT_ONCE)):
+                cases = [
+                    {"digest": row.case_digest, "agent": row.agent, "content": row.case}
+                    for row in part
+                    if row.case is not None
+                ]
+                places = [
+                    {
+                        "run_id": run.id,
+                        "key": row.key,
+                        "position": place,
+                        "case_digest": row.case_digest,
+                        "suite": row.suite,
+                    }
+                    for place, row in enumerate(part, start=position)
+                ]
+                for table, values in ((CASES, cases), (RUN_TRIALS, places)):
+                    if values:
+                        connection.execute(self._insert(table).on_conflict_do_nothing(), values)
+                position += len(part)
 
     def record(self, trial: TrialRecord) -> None:
         """Keep a trial that has ended. A finished row is never replaced; an error row is."""

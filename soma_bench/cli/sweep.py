@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from soma_bench.cli.cluster import cluster_options
 from soma_bench.cli.output import (
     dollars,
     gibibytes,
@@ -25,6 +26,7 @@ from soma_bench.cli.output import (
 )
 from soma_bench.settings import store_location
 from soma_bench.sweeps.execute import estimate_sweep, execute_race, execute_sweep
+from soma_bench.sweeps.fleet.address import ClusterUse
 from soma_bench.sweeps.race_run import RaceOutcome
 from soma_bench.sweeps.runner import Outcome, Progress
 from soma_bench.sweeps.scores import score_run
@@ -43,6 +45,7 @@ from soma_bench.sweeps.store import Store
     help="Drop hopeless targets look by look; see the file's race section.",
 )
 @click.option("--strict", is_flag=True, help="With --race: drop by Bonferroni's bound alone.")
+@cluster_options
 @store_option
 @json_option
 @click.pass_context
@@ -53,6 +56,7 @@ def sweep(
     fresh: bool,
     raced: bool,
     strict: bool,
+    cluster: ClusterUse | None,
     store: str | None,
     as_json: bool,
 ) -> None:
@@ -71,6 +75,8 @@ def sweep(
         raise click.UsageError(
             "what a race takes depends on what it finds; --dry-run without --race says the most"
         )
+    if cluster and (raced or dry_run):
+        raise click.UsageError("--cluster runs a whole sweep: without --race and --dry-run")
     location = store_location(store)
     declared = load_sweep(file)
     tell_of_retirements(target for group in declared.targets for target in group.targets())
@@ -84,7 +90,7 @@ def sweep(
         else:
             _print_race(ended)
         ctx.exit(1 if any(race.missing for race in ended.races) else 0)
-    outcome = asyncio.run(_run(file, location, fresh=fresh))
+    outcome = asyncio.run(_run(file, location, fresh=fresh, cluster=cluster))
     if as_json:
         print_json(dataclasses.asdict(outcome))
     else:
@@ -99,9 +105,10 @@ def sweep(
     ctx.exit(1 if outcome.failed else 0)
 
 
-async def _run(file: Path, location: str, *, fresh: bool) -> Outcome:
+async def _run(file: Path, location: str, *, fresh: bool, cluster: ClusterUse | None) -> Outcome:
     with ExitStack() as opened:
-        return await execute_sweep(file, location, fresh=fresh, on_progress=_progress_bar(opened))
+        show = _progress_bar(opened)
+        return await execute_sweep(file, location, fresh=fresh, cluster=cluster, on_progress=show)
 
 
 async def _race(file: Path, location: str, *, fresh: bool, strict: bool) -> RaceOutcome:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.images import has_image
@@ -31,6 +31,15 @@ from soma_bench.sweeps.recorder import Recorder
 from soma_bench.sweeps.spec import Sweep
 from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
 from soma_bench.types import ModelIdentity
+
+
+class MakeEngine(Protocol):
+    """Makes engines that share one run's work, budget and store."""
+
+    def __call__(
+        self, providers: ProviderPool, models: Container[ModelKey] | None = None
+    ) -> Engine:
+        """An engine for the trials of these models, None for all, with these providers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +157,7 @@ async def run_plan(
     only: Container[str] | None = None,
     control: Control | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    drive: Callable[[MakeEngine], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Run every trial of a plan that is not in the store yet.
 
@@ -163,6 +173,7 @@ async def run_plan(
         only: keys of the trials that are wanted now; all of the plan's by default.
         control: pauses and stops the run between trials.
         on_progress: told when the work is laid out and after each trial.
+        drive: runs engines; one with ``providers`` by default.
 
     Raises:
         ConfigError: a target cannot honour what the sweep asks of it, or the user's prices are wrong.
@@ -199,18 +210,22 @@ async def run_plan(
     most = plan.sweep.max_cost_usd
     budget = Budget(most, store.fees_usd(plan.run_id) if most is not None else 0.0)
     with Recorder(store) as recorder:
-        engine = Engine(
-            plan,
-            wanted,
-            providers=providers,
-            recorder=recorder,
-            prices=prices,
-            guard=guard,
-            budget=budget,
-            control=control,
-            on_kept=kept,
-        )
-        await engine.run()
+
+        def engine(providers: ProviderPool, models: Container[ModelKey] | None = None) -> Engine:
+            return Engine(
+                plan,
+                wanted,
+                providers=providers,
+                recorder=recorder,
+                prices=prices,
+                guard=guard,
+                budget=budget,
+                control=control,
+                on_kept=kept,
+                models=models,
+            )
+
+        await (drive(engine) if drive else engine(providers).run())
     return Outcome(
         run_id=plan.run_id,
         total=total,

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
+
 from servers.base import Fault
 from servers.ollama import Model, OllamaServer
 
@@ -54,13 +55,18 @@ class Process:
     """A process that is ended with its children when the test is over."""
 
     def __init__(self, *command: str, **environment: str) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - our own command
+        self.process = subprocess.Popen(
             [sys.executable, *command],
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def line(self) -> str:
+        """The next line that it says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -134,12 +140,12 @@ def fleet() -> Iterator[Fleet]:
 
 def ready(worker: Process) -> None:
     """Wait until a worker says that it serves."""
-    assert worker.process.stdout is not None
-    line = worker.process.stdout.readline()
-    assert " serves " in line, worker.finish()
+    assert " serves " in worker.line(), worker.finish()
 
 
-def write_sweep(folder: Path, *models: str, cases: int = 4, repeats: int = 1, **more: object) -> None:
+def write_sweep(
+    folder: Path, *models: str, cases: int = 4, repeats: int = 1, **more: object
+) -> None:
     """A sweep of these models on as many cases of one agent."""
     content = {
         "name": "spread",

@@ -61,14 +61,10 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def worker(scheduler: str, name: str | None, host: str | None, plain_tcp: bool) -> None:
     """Serve the Dask scheduler at SCHEDULER with this machine's models and keys.
 
-    Runs until the scheduler ends or it is told to stop. A process that dies with a model in it is
-    started again.
+    Runs until it is told to stop: a scheduler that ends is waited for, and a process that dies with
+    a model in it is started again.
     """
     from soma_bench.sweeps.fleet.worker import serve_worker
 
-    def ready(called: str, address: str) -> None:
-        click.echo(f"worker {called} serves {scheduler} at {address}")
-
-    asyncio.run(
-        serve_worker(scheduler, name=name, listen=host, plain_tcp=plain_tcp, on_ready=ready)
-    )
+    serving = serve_worker(scheduler, name=name, listen=host, plain_tcp=plain_tcp, say=click.echo)
+    asyncio.run(serving)

@@ -138,7 +138,12 @@ async def _execute_on_cluster(
 
         async def run(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
             outcome = await run_plan(
-                plan, store, providers, on_progress=on_progress, drive=crew.drive
+                plan,
+                store,
+                providers,
+                on_progress=on_progress,
+                drive=crew.drive,
+                environment=fleet.environment(),
             )
             score_run(store, plan.run_id)
             return outcome

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.images import has_image
@@ -158,6 +158,7 @@ async def run_plan(
     control: Control | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     drive: Callable[[MakeEngine], Awaitable[None]] | None = None,
+    environment: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run every trial of a plan that is not in the store yet.
 
@@ -174,6 +175,7 @@ async def run_plan(
         control: pauses and stops the run between trials.
         on_progress: told when the work is laid out and after each trial.
         drive: runs engines; one with ``providers`` by default.
+        environment: the machines and libraries that answer; this machine's by default.
 
     Raises:
         ConfigError: a target cannot honour what the sweep asks of it, or the user's prices are wrong.
@@ -183,7 +185,7 @@ async def run_plan(
     control = control or Control()
     prices = load_prices()
     guard = Guard(plan.sweep)
-    store.begin_run(_run_record(plan), _planned_rows(plan))
+    store.begin_run(_run_record(plan, environment or describe_environment()), _planned_rows(plan))
     wanted = _wanted(plan, only)
     total = wanted.count(1)
     for position in store.finished_positions(plan.run_id):
@@ -248,7 +250,7 @@ def _wanted(plan: Plan, only: Container[str] | None) -> bytearray:
     return bytearray(plan.trials.key(at) in only for at in range(len(plan.trials)))
 
 
-def _run_record(plan: Plan) -> RunRecord:
+def _run_record(plan: Plan, environment: Mapping[str, Any]) -> RunRecord:
     return RunRecord(
         id=plan.run_id,
         name=plan.sweep.name,
@@ -257,7 +259,7 @@ def _run_record(plan: Plan) -> RunRecord:
         sweep=plan.sweep.model_dump(mode="json"),
         started_at=now(),
         environment={
-            **describe_environment(),
+            **environment,
             "suites": {suite.agent: suite.digest for suite in plan.suites},
             "prompts": {suite.agent: AGENT_BY_NAME[suite.agent].digest for suite in plan.suites},
             "models": {

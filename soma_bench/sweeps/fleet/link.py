@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from soma_bench import __version__
 from soma_bench.errors import ConfigError, SomaError
+from soma_bench.sweeps.environment import describe_environment
 from soma_bench.sweeps.fleet import host
 from soma_bench.sweeps.fleet.address import (
     ClusterUse,
     refuse_open_wire,
     refuse_strangers,
 )
+from soma_bench.sweeps.fleet.dask_settings import CONNECT_S, HOST, SETTINGS, told_by
 from soma_bench.sweeps.fleet.host import Failed, Labels, Offer
 from soma_bench.sweeps.plan import ModelKey
 from soma_bench.types import PrivacyLevel
@@ -25,16 +27,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 T = TypeVar("T")
-
-CONNECT_S = 4.0
-"""How long a scheduler or a worker may take to say that it is there."""
-SETTINGS = {
-    # A worker inside native code answers no heartbeat, and is not dead for that.
-    "distributed.scheduler.worker-ttl": None,
-    "distributed.scheduler.allowed-failures": 1,
-    "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
-}
-"""Dask's settings for workers that hold models."""
 
 
 class WorkerLostError(SomaError):
@@ -79,6 +71,11 @@ class Fleet:
     def workers(self) -> tuple[Worker, ...]:
         """The workers as `look` last saw them, by name."""
         return tuple(sorted(self._known.values(), key=lambda worker: worker.name))
+
+    def environment(self) -> dict[str, Any]:
+        """Hardware and libraries that figures are measured with: of one worker, and of each."""
+        each = {worker.name: worker.labels.environment for worker in self.workers}
+        return {**next(iter(each.values()), describe_environment()), "workers": each}
 
     async def look(self) -> tuple[Worker, ...]:
         """See who is there now; who is new is asked what it has.
@@ -204,7 +201,7 @@ async def connect(
                 dashboard_address=None,
                 security=True,
                 asynchronous=True,
-                preload=[host.__name__],
+                preload=[HOST],
             )
             where = started
         else:
@@ -234,7 +231,7 @@ async def _client(make: Callable[..., Any], where: Any) -> Any:
         await client.close(timeout=0)
         raise ConfigError(
             f"no Dask scheduler can be spoken to at {where}"
-            f" ({str(error).strip() or type(error).__name__}); start one, or look at the address"
+            f" ({told_by(error)}); start one, or look at the address"
             " and at Dask's TLS settings"
         ) from error
     return client

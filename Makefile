@@ -32,7 +32,7 @@ demo: $(READY)
 	@$(BIN)/soma-bench models quantize Q8_0 Q4_0
 	$(BIN)/soma-bench sweep sweeps/demo.yaml $(if $(FRESH),--fresh)
 	@for name in $(NOTEBOOKS); do \
-		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --cwd notebooks --html || exit 1; \
+		$(BIN)/soma-bench notebook notebooks/$$name.ipynb --html || exit 1; \
 	done
 	@$(BIN)/soma-bench report demo --profile routing_profiles/demo.json --out reports/demo.html
 	@$(MAKE) --no-print-directory reports/example.txt
@@ -47,8 +47,10 @@ reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)
 		{ test $$? -eq 1 && echo "no report: the tiny model gave no usable answer this time" >> $@; }
 	@cat $@
 
+# The embedded model takes all cores itself: tests that run it come one after another.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not model" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m model
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -154,6 +154,8 @@ async def compare(delay_ms: int, concurrency: int, trials: int) -> None:
         backend = Backend(base_url=base_url, api_key=SecretStr("none"))
         async with ProviderPool(lambda name: create_provider(name, backend)) as pool:
             plan = await plan_sweep(declared(trials, concurrency), Path(), pool, None)
+        # Libraries are loaded and connections opened before anything is measured.
+        await sweep(base_url, 20, concurrency, [])
         ours, theirs = [], []
         for _ in range(ROUNDS):
             theirs.append(await raw(base_url, plan, concurrency))

@@ -16,14 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
-
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 from browser import jupyterlab, open_notebook, open_page, run_all_cells  # noqa: E402
 from soma_bench.sweeps.store import Store  # noqa: E402
 from stored_runs import store_run  # noqa: E402
+from test_lab import write_notebook  # noqa: E402
 
 CELL = """\
 import time
@@ -61,8 +60,7 @@ def main() -> None:
         folder.mkdir()
         with Store(str(folder / "runs.db"), create=True) as store:
             store_run(store, models=20, thinking=3, cases=2)
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-        nbformat.write(notebook, folder / "bench.ipynb")
+        write_notebook(folder / "bench.ipynb", CELL)
         with jupyterlab(folder, scratch / "lab") as lab, open_page(scratch, width=1600) as page:
             open_notebook(page, lab, "bench.ipynb")
             errors = run_all_cells(page)

@@ -29,8 +29,13 @@ def model_of(row: Row) -> str:
     return row.target.partition("?")[0]
 
 
+@cache
+def provider_of(target: str) -> str:
+    return Target.parse(target).provider
+
+
 def is_local(row: Row) -> bool:
-    return Target.parse(row.target).provider in ("ollama", "llamacpp", "mlx")
+    return provider_of(row.target) in ("ollama", "llamacpp", "mlx")
 
 
 READS = {

@@ -44,7 +44,7 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
 COMMANDS = [
     *("doctor", "models", "cases", "sweep", "score", "compare", "optimize", "confirm", "gate"),
     *("profile", "export", "route", "costs", "judge", "run", "replay", "serve", "report"),
-    *("notebook", "store"),
+    *("notebook", "store", "latency"),
 ]
 
 

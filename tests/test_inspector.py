@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 from scripted import completion
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.sweeps.queries import OUTCOMES, TrialFilter, ended_counts, trial_page
+from soma_bench.sweeps.running import RunningFigures
 from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.store import Store
 from soma_bench.types import Completion
@@ -26,6 +28,10 @@ from test_runner import ANSWER
 from test_sweep_view import execute
 
 SUITES = Path(__file__).parent.parent / "data" / "suites"
+TWO_AGENTS = {
+    "alignment": str(SUITES / "alignment.jsonl"),
+    "radiologist": str(SUITES / "radiologist-generated.jsonl"),
+}
 HOSTILE = '</pre><script>alert("x")</script><img src=x onerror="alert(1)"> & {{ 7 * 7 }} \u202etxet'
 
 
@@ -52,10 +58,7 @@ def stored(tmp_path_factory) -> str:
         run_id = execute(
             store,
             script,
-            suites={
-                "alignment": str(SUITES / "alignment.jsonl"),
-                "radiologist": str(SUITES / "radiologist-generated.jsonl"),
-            },
+            suites=TWO_AGENTS,
         )
         score_run(store, run_id)
     return str(path)
@@ -138,6 +141,29 @@ def test_a_trial_that_is_not_there_is_said_to_be_none(stored, inspector):
         inspector.compare("sha256:x")
     with pytest.raises(ConfigError, match="no run 'other'"):
         TrialInspector("other", store=stored)
+
+
+def test_another_database_shows_the_same(stored, inspector, postgres_url):  # noqa: F811
+    with Store(postgres_url, create=True) as store:
+        run_id = execute(store, script, suites=TWO_AGENTS)
+        score_run(store, run_id)
+        figures = RunningFigures(store, store.find_run(run_id))
+        figures.read()
+        figures.estimate()
+    with TrialInspector(store=postgres_url) as other:
+        assert other.panel_state() == inspector.panel_state() | {"drawn": other._drawn}
+        for wanted in ({"text": "ONERROR"}, {"outcome": "truncated"}, {"case": "-0"}):
+            for order in ("worst", "slowest"):
+                ours = [row.key for row in inspector.filter(order=order, **wanted)]
+                assert [row.key for row in other.filter(order=order, **wanted)] == ours
+        key = other.rows[0].key
+        assert other.open(key)["case"] == inspector.open(key)["case"]
+        assert other.same_case == inspector.same_case
+    with Store(stored) as store:
+        here = RunningFigures(store, store.find_run(run_id))
+        here.read()
+        here.estimate()
+    assert figures.snapshot().targets == here.snapshot().targets
 
 
 class Reader(HTMLParser):

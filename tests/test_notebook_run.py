@@ -267,7 +267,7 @@ def test_a_stopped_run_leaves_no_process_and_no_finished_notebook(tmp_path, numb
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (tmp_path / "begun").exists():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
@@ -275,7 +275,7 @@ def test_a_stopped_run_leaves_no_process_and_no_finished_notebook(tmp_path, numb
     kernels = psutil.Process(process.pid).children(recursive=True)
     assert len(started_children(marker)) == 2
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     told = [f"study: cell {cell} of 3" for cell in (1, 2, 3)]
     assert [line for line in err.split("\n") if line] == [*told, "stopped"]

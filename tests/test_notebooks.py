@@ -217,7 +217,7 @@ def test_a_sweep_killed_in_papermill_is_completed_from_its_file_and_nothing_is_t
             assert process.poll() is None, "it ended before it could be killed"
             time.sleep(0.02)
         process.send_signal(number)
-        process.wait(timeout=60)
+        process.wait(timeout=120)
         seen.append(stored(tmp_path))
     assert not (tmp_path / "out.ipynb").exists(), "what was stopped does not look done"
     finished = subprocess.run(

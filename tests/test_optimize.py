@@ -726,6 +726,7 @@ def test_search_that_is_cut_off_states_its_gap(monkeypatch: pytest.MonkeyPatch) 
     best = optimize(evidence, limits)
     assert isinstance(best, Solution)
     assert best.gap is None
+    monkeypatch.setattr("soma_bench.optimize.enumeration.MOST", 0)
     monkeypatch.setattr("soma_bench.optimize.programme.milp", cut_off)
     found = optimize(evidence, limits, time_limit_s=60)
     assert isinstance(found, Solution)

@@ -197,7 +197,7 @@ def test_random_requests_are_answered_as_described(shared, mode):
     for operation in operations[: len(operations) // 2]:  # the others are the same under /api
 
         @settings(
-            max_examples=6,
+            max_examples=4,
             deadline=None,
             derandomize=True,
             database=None,

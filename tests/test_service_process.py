@@ -39,7 +39,7 @@ class Running:
     log: Path
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=60)
+        return httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=60)
 
 
 @contextmanager

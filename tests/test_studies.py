@@ -18,8 +18,8 @@ from scripted import ScriptedProvider
 from soma_bench import plots
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.budgets import budget_steps
+from soma_bench.call_times import call_times
 from soma_bench.cases.suite import load_suite
-from soma_bench.latency import call_times
 from soma_bench.notebooks.orders import order_times
 from soma_bench.notebooks.study_tables import call_table, quantization_table, step_table
 from soma_bench.providers.pool import ProviderPool

@@ -198,10 +198,11 @@ def test_who_looks_away_from_a_run_elsewhere_leaves_it_alone(tmp_path):
 
 
 LEAVING = """
-import sys, time
+import itertools, sys, time
 sys.path.insert(0, "tests")
 from test_sweep_view import ANSWER, Path, until, view_of
-view = view_of(Path(sys.argv[1]), lambda _: time.sleep(0.05) or ANSWER)
+calls = itertools.count()
+view = view_of(Path(sys.argv[1]), lambda _: time.sleep(next(calls) >= 2) or ANSWER)
 until(lambda: view.figures and view.figures.ended)
 """
 

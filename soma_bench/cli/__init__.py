@@ -40,6 +40,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "costs": ("soma_bench.cli.costs:costs", "Reckon cloud, hybrid and local, and the pay-back."),
     "judge": ("soma_bench.cli.judge:judge", "Draw answers to label; measure a judge by labels."),
     "run": ("soma_bench.cli.run:run", "Analyse a case live with a profile."),
+    "latency": (
+        "soma_bench.cli.latency:latency",
+        "Measure how fast targets answer under load.",
+    ),
     "replay": ("soma_bench.cli.replay:replay", "Try a profile on recorded calls."),
     "serve": ("soma_bench.cli.serve:serve", "Serve reports by a profile to SOMA's front end."),
     "notebook": ("soma_bench.cli.notebook:notebook", "Execute a notebook with checked parameters."),

@@ -25,7 +25,13 @@ from soma_bench.cli.output import (
     tell_of_retirements,
 )
 from soma_bench.settings import store_location
-from soma_bench.sweeps.execute import estimate_sweep, execute_race, execute_sweep
+from soma_bench.sweeps.control import Control
+from soma_bench.sweeps.execute import (
+    estimate_sweep,
+    execute_race,
+    execute_sweep,
+    explain_sweep,
+)
 from soma_bench.sweeps.fleet.address import ClusterUse
 from soma_bench.sweeps.race_run import RaceOutcome
 from soma_bench.sweeps.runner import Outcome, Progress
@@ -37,6 +43,11 @@ from soma_bench.sweeps.store import Store
 @click.command(epilog="Example: soma-bench sweep sweeps/demo.yaml --dry-run")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say what would run and what it would take.")
+@click.option(
+    "--explain-miss",
+    is_flag=True,
+    help="Say why each trial that would run is not taken from the store; run nothing.",
+)
 @click.option("--fresh", is_flag=True, help="Start anew as another run; keep what was measured.")
 @click.option(
     "--race",
@@ -53,6 +64,7 @@ def sweep(
     ctx: click.Context,
     file: Path,
     dry_run: bool,
+    explain_miss: bool,
     fresh: bool,
     raced: bool,
     strict: bool,
@@ -63,7 +75,9 @@ def sweep(
     """Run the sweep declared in FILE (YAML).
 
     Every trial is stored as it ends; what is stored is not run again, so a sweep that was stopped
-    is resumed by the same command. Exit code 1 when trials failed for a backend's sake.
+    is resumed by the same command. Exit code 1 when trials failed for a backend's sake, or were not
+    run because of the file's max_cost_usd. SIGUSR1 pauses a sweep before its next call, SIGUSR2 lets
+    it go on.
 
     With --race all targets meet the same cases, and those that cannot be an agent's best any more
     are measured no further: the best is lost in at most 5 of 100 races (race.alpha in the file).
@@ -75,13 +89,18 @@ def sweep(
         raise click.UsageError(
             "what a race takes depends on what it finds; --dry-run without --race says the most"
         )
-    if cluster and (raced or dry_run):
-        raise click.UsageError("--cluster runs a whole sweep: without --race and --dry-run")
+    if cluster and (raced or dry_run or explain_miss):
+        raise click.UsageError(
+            "--cluster runs a whole sweep; leave out --race, --dry-run and --explain-miss"
+        )
     location = store_location(store)
     declared = load_sweep(file)
     tell_of_retirements(target for group in declared.targets for target in group.targets())
     if dry_run:
         _dry_run(file, location, fresh=fresh, as_json=as_json)
+        return
+    if explain_miss:
+        _explain(file, location, fresh=fresh, as_json=as_json)
         return
     if raced:
         ended = asyncio.run(_race(file, location, fresh=fresh, strict=strict))
@@ -98,17 +117,26 @@ def sweep(
             f"run {outcome.run_id}: {outcome.total} trials, {outcome.resumed} already stored, "
             f"{outcome.called} run now, {outcome.failed} failed"
         )
+        if outcome.stopped_by == "max_cost_usd":
+            click.echo(f"{outcome.left} trials were not run: they might have passed max_cost_usd")
         if outcome.failed:
             click.echo(f"the {outcome.failed} failed trials run again with the same command")
         else:
             click.echo(f"next: soma-bench compare {outcome.run_id}")
-    ctx.exit(1 if outcome.failed else 0)
+    ctx.exit(1 if outcome.failed or outcome.left else 0)
 
 
 async def _run(file: Path, location: str, *, fresh: bool, cluster: ClusterUse | None) -> Outcome:
-    with ExitStack() as opened:
-        show = _progress_bar(opened)
-        return await execute_sweep(file, location, fresh=fresh, cluster=cluster, on_progress=show)
+    control = Control()
+    with ExitStack() as opened, control.heeding_signals():
+        return await execute_sweep(
+            file,
+            location,
+            fresh=fresh,
+            cluster=cluster,
+            control=control,
+            on_progress=_progress_bar(opened),
+        )
 
 
 async def _race(file: Path, location: str, *, fresh: bool, strict: bool) -> RaceOutcome:
@@ -174,6 +202,17 @@ def _print_race(outcome: RaceOutcome) -> None:
         click.echo("what waits goes on with the same command")
     else:
         click.echo(f"next: soma-bench compare {outcome.run_id}")
+
+
+def _explain(file: Path, location: str, *, fresh: bool, as_json: bool) -> None:
+    plan, misses = asyncio.run(explain_sweep(file, location, fresh=fresh))
+    if as_json:
+        print_json({"run_id": plan.run_id, "misses": [dataclasses.asdict(miss) for miss in misses]})
+        return
+    count = sum(miss.trials for miss in misses)
+    rows = [[miss.agent, miss.target, str(miss.trials), miss.reason] for miss in misses]
+    title = f"run {plan.run_id}: {count} of {len(plan.trials)} trials are to be run"
+    print_table(title, ["agent", "target", ">trials", "differs from the nearest stored"], rows)
 
 
 def _dry_run(file: Path, location: str, *, fresh: bool, as_json: bool) -> None:

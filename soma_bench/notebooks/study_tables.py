@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from soma_bench.budgets import Step
+from soma_bench.call_times import CallTime
 from soma_bench.doctor import Report
-from soma_bench.latency import CallTime
 from soma_bench.notebooks.orders import OrderTime
 from soma_bench.notebooks.tables import MARK, styled_table
 from soma_bench.plots.labels import AGENT_TITLES, thinking_name

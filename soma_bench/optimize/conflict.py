@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import ceil, floor
 
 from soma_bench.optimize.candidates import COST_UNITS, LATENCY_UNITS, floor_figure
-from soma_bench.optimize.problem import Tables
+from soma_bench.optimize.problem import Tables, pose
 from soma_bench.optimize.search import (
     Assignment,
     any_assignment,
@@ -17,7 +17,8 @@ from soma_bench.optimize.search import (
     least_limit,
 )
 from soma_bench.optimize.solution import Infeasible, make_plan
-from soma_bench.optimize.table import Demand
+from soma_bench.optimize.table import ROW_KINDS, Demand
+from soma_bench.types import AGENTS
 
 
 def smallest_conflict(tables: Tables, demands: Sequence[Demand]) -> Infeasible:
@@ -82,6 +83,7 @@ class _Feasibility:
         self._tables = tables
         self._demands = demands
         self._held: list[frozenset[Demand]] = []
+        self._refused: list[frozenset[Demand]] = []
 
     def most_held(self, wanted: Sequence[Demand]) -> frozenset[Demand] | None:
         """``wanted`` and what is easily held beside it; None where these alone cannot be held."""
@@ -100,6 +102,12 @@ class _Feasibility:
         for held in self._held:
             if held.issuperset(wanted):
                 return held
+        if any(refused.issubset(wanted) for refused in self._refused):
+            return None
+        refused = _nobody_serves(self._tables, wanted)
+        if refused is not None:
+            self._refused.append(refused)
+            return None
         found = easy_assignment(self._tables, tuple(wanted), self._demands)
         return None if found is None else self._remember(wanted, found)
 
@@ -110,6 +118,24 @@ class _Feasibility:
         held = frozenset(shown.union(wanted) if shown.issuperset(wanted) else wanted)
         self._held.append(held)
         return held
+
+
+def _nobody_serves(tables: Tables, wanted: Collection[Demand]) -> frozenset[Demand] | None:
+    """Those of the demands that leave some agent without a candidate; None where they leave one to all."""
+    together: frozenset[Demand] = frozenset()
+    for table in tables:
+        primaries = pose(table, wanted).primaries
+        agent = next((agent for agent in AGENTS if not primaries[agent]), None)
+        if agent is None:
+            return None
+        together |= {
+            demand
+            for demand in wanted
+            if demand.kind == "apart"
+            or (demand.kind in ROW_KINDS and table.covers(demand, agent))
+            or (demand.kind == "fallback" and demand.agent == agent)
+        }
+    return together
 
 
 def _would_do(tables: Tables, conflict: Sequence[Demand], demand: Demand) -> str | None:

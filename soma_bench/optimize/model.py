@@ -69,11 +69,14 @@ class Model:
             self._place_in_memory()
         self.limited: dict[DemandKind, list[Weights]] = {}
         """Sums that are limited, by the demand that limits them."""
+        own = table.constraints.max_degraded_latency_s is not None
+        lifted = free is not None and free.kind == "latency" and own
+        self._normal_is_held = "latency" in kinds and not lifted
+        """Whether chains that a fallback does not change are within its limit already."""
         self._normal = self._state_latencies(None)
         if "latency" in kinds:
             self.limited["latency"] = list(self._normal)
         if self.fallbacks and kinds & {"latency", "degraded"}:
-            own = table.constraints.max_degraded_latency_s is not None
             degraded = [part for agent in self.fallbacks for part in self._state_latencies(agent)]
             limiting: DemandKind = "degraded" if own else "latency"
             if limiting in kinds:
@@ -213,7 +216,11 @@ class Model:
         return [
             {variable: weight for agent in chain for variable, weight in stages[agent].items()}
             for chain in chains(self.table.pipeline)
-            if degraded is None or degraded in chain or self._swaps or self._contends()
+            if degraded is None
+            or degraded in chain
+            or self._swaps
+            or self._contends()
+            or not self._normal_is_held
         ]
 
     def _loading(self, agent: AgentName, degraded: AgentName | None) -> Weights:

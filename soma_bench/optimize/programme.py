@@ -116,9 +116,7 @@ class Programme:
             SomaError: the deadline came before any answer.
         """
         while (chosen := self._solve(parts)) is not None:
-            broken = [
-                weights for weights, limit in self._limits if weighed(weights, chosen) > limit
-            ]
+            broken = self.breaks(chosen)
             if not broken:
                 self._latest = chosen
                 return chosen
@@ -126,6 +124,10 @@ class Programme:
                 support = [v for v, weight in weights.items() if weight and v in chosen]
                 self.at_most(dict.fromkeys(support, 1), len(support) - 1)
         return None
+
+    def breaks(self, chosen: Collection[int]) -> list[Weights]:
+        """The weighted sums that pass their limits where the chosen variables are 1."""
+        return [weights for weights, limit in self._limits if weighed(weights, chosen) > limit]
 
     def relax(
         self, parts: Sequence[Weights], within: Iterable[tuple[Weights, int]] = ()

@@ -24,7 +24,7 @@ DemandKind = Literal[
     "privacy", "synthetic", "floor", "latency", "degraded", "memory", "cost", "apart", "fallback"
 ]
 
-_ROW_KINDS: frozenset[DemandKind] = frozenset({"privacy", "synthetic", "floor", "cost", "memory"})
+ROW_KINDS: frozenset[DemandKind] = frozenset({"privacy", "synthetic", "floor", "cost", "memory"})
 """Demands that look at one row alone, if only at whether its figure is known."""
 
 
@@ -63,7 +63,7 @@ class Table:
         kinds = frozenset(
             demand.kind
             for demand in demands
-            if demand.kind in _ROW_KINDS and self.covers(demand, agent)
+            if demand.kind in ROW_KINDS and self.covers(demand, agent)
         )
         if (agent, kinds) not in self._eligible:
             self._eligible[agent, kinds] = tuple(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from soma_bench.latency import CallTime
+from soma_bench.call_times import CallTime
 from soma_bench.plots.labels import AGENT_TITLES, name_targets
 from soma_bench.plots.style import (
     FAINT,

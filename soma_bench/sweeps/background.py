@@ -11,7 +11,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from soma_bench.providers.pool import ProviderPool
-from soma_bench.providers.prices import load_prices
 from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.estimate import TrialKind
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
@@ -135,7 +134,6 @@ class BackgroundSweep:
                     plan,
                     finished=existing.finished_keys(plan.run_id) if existing else set(),
                     mean_seconds=existing.mean_seconds() if existing else {},
-                    prices=load_prices(),
                 )
             finally:
                 if existing:

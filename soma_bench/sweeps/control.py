@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LOOK_EVERY_S = 0.05
 """How often a paused run looks whether it may go on; a trial takes longer than this."""
@@ -42,6 +45,19 @@ class Control:
     def stop(self) -> None:
         """Let no further trial begin at all."""
         self._stopped.set()
+
+    @contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """Pause by SIGUSR1 and go on by SIGUSR2 while this lasts; for the main thread of a process."""
+        loop = asyncio.get_running_loop()
+        heeded = ((signal.SIGUSR1, self.pause), (signal.SIGUSR2, self.resume))
+        for number, act in heeded:
+            loop.add_signal_handler(number, act)
+        try:
+            yield
+        finally:
+            for number, _ in heeded:
+                loop.remove_signal_handler(number)
 
     async def sleep(self, seconds: float) -> bool:
         """Wait, but no longer than until the run is stopped; False when it is."""

@@ -76,7 +76,7 @@ def estimate(
         missing = [trial for trial in trials if trial.key not in finished]
         weights = plan.identities[provider, model].weights_bytes
         local = trials[0].target.is_local
-        seconds, basis = _seconds(plan, missing, weights if local else None, mean_seconds)
+        seconds, basis = expected_time(plan, missing, mean_seconds)
         if local:
             cost = prices.cost(trials[0].target, Usage(), seconds)
             cost_usd, cost_basis, note = cost.usd, basis, cost.source
@@ -98,15 +98,26 @@ def estimate(
     return estimates
 
 
-def _seconds(
-    plan: Plan,
-    missing: Sequence[PlannedTrial],
-    weights_bytes: int | None,
-    mean_seconds: Mapping[TrialKind, float],
+def expected_time(
+    plan: Plan, missing: Sequence[PlannedTrial], mean_seconds: Mapping[TrialKind, float]
 ) -> tuple[float | None, Basis]:
+    """Seconds that trials of one model take together, and by what they are known.
+
+    Args:
+        plan: the plan that the trials belong to.
+        missing: the trials.
+        mean_seconds: measured mean time by agent and target; for the rest as `estimate` predicts it,
+            and None where nothing is known of a model.
+    """
     total, basis = 0.0, "measured"
     for trial in missing:
-        measured = mean_seconds.get((trial.agent, str(trial.target)))
+        target = trial.target
+        weights_bytes = (
+            plan.identities[target.provider, target.model].weights_bytes
+            if target.is_local
+            else None
+        )
+        measured = mean_seconds.get((trial.agent, str(target)))
         if measured is not None:
             total += measured
         elif weights_bytes:

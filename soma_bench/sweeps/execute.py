@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import load_prices
+from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.estimate import ModelEstimate, estimate
+from soma_bench.sweeps.explain import Miss, explain_misses
 from soma_bench.sweeps.fleet.address import ClusterUse
 from soma_bench.sweeps.plan import Plan, models_of
 from soma_bench.sweeps.race_run import RaceOutcome, run_race
@@ -53,12 +55,33 @@ async def estimate_sweep(
             store.close()
 
 
+async def explain_sweep(
+    path: Path, store_location: str, *, fresh: bool = False
+) -> tuple[Plan, list[Miss]]:
+    """Why each trial of a sweep file that is not in the store would be run; nothing is.
+
+    Raises:
+        ConfigError: the sweep, a suite or the store is wrong, or a provider cannot be called.
+        ProviderError: a model is missing.
+    """
+    declared = load_sweep(path)
+    store = open_if_made(store_location)
+    try:
+        async with ProviderPool() as providers:
+            plan = await plan_sweep(declared, path.parent, providers, store, fresh=fresh)
+        return plan, explain_misses(plan, store)
+    finally:
+        if store:
+            store.close()
+
+
 async def execute_sweep(
     source: Path | PlacedSweep,
     store_location: str,
     *,
     fresh: bool = False,
     cluster: ClusterUse | None = None,
+    control: Control | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Run what a sweep declares and the store does not hold yet, and score it.
@@ -68,6 +91,7 @@ async def execute_sweep(
         store_location: path or URL of the store; an SQLite file is made where there is none.
         fresh: start anew as another run, leaving what was measured before.
         cluster: the machines that answer; this one by default.
+        control: pauses and stops the run between trials.
         on_progress: told when the plan is made and after each trial.
 
     Raises:
@@ -77,11 +101,16 @@ async def execute_sweep(
     """
     if cluster is not None:
         return await _execute_on_cluster(
-            _placed(source), store_location, cluster, fresh=fresh, on_progress=on_progress
+            _placed(source),
+            store_location,
+            cluster,
+            fresh=fresh,
+            control=control,
+            on_progress=on_progress,
         )
 
     async def run(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
-        outcome = await run_plan(plan, store, providers, on_progress=on_progress)
+        outcome = await run_plan(plan, store, providers, control=control, on_progress=on_progress)
         score_run(store, plan.run_id)
         return outcome
 
@@ -127,6 +156,7 @@ async def _execute_on_cluster(
     use: ClusterUse,
     *,
     fresh: bool,
+    control: Control | None,
     on_progress: Callable[[Progress], None],
 ) -> Outcome:
     from soma_bench.sweeps.fleet.crew import Crew
@@ -141,6 +171,7 @@ async def _execute_on_cluster(
                 plan,
                 store,
                 providers,
+                control=control,
                 on_progress=on_progress,
                 drive=crew.drive,
                 environment=fleet.environment(),

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from soma_bench.errors import ConfigError, ProviderFailure
 from soma_bench.scoring import SCORER_BY_AGENT
-from soma_bench.sweeps.scores import FailureKind
+from soma_bench.sweeps.scores import SCORER_VERSIONS, FailureKind
 from soma_bench.sweeps.store import Store
 from soma_bench.sweeps.store.tables import CASES, RUN_TRIALS, SCORES, TRIALS
 from soma_bench.types import AgentName
@@ -111,12 +111,12 @@ def outcome_of(finish: str | None, failure: str | None) -> str:
 
 def ended_counts(store: Store, run_id: str) -> list[Ended]:
     """How the run's trials ended, counted by agent, target and outcome."""
-    outcome = _outcome()
+    # Grouped by its name: PostgreSQL takes the same expression with its parameters for another one.
     query = (
-        _of_run(run_id, TRIALS.c.agent, TRIALS.c.target, outcome.label("outcome"))
+        _of_run(run_id, TRIALS.c.agent, TRIALS.c.target, _outcome().label("outcome"))
         .add_columns(sa.func.count().label("count"))
-        .group_by(TRIALS.c.agent, TRIALS.c.target, outcome)
-        .order_by(TRIALS.c.agent, TRIALS.c.target, outcome)
+        .group_by(TRIALS.c.agent, TRIALS.c.target, "outcome")
+        .order_by(TRIALS.c.agent, TRIALS.c.target, "outcome")
     )
     return [Ended(**row) for row in store._rows(query)]
 
@@ -155,8 +155,8 @@ def trial_page(
     )
     keys = [row["key"] for row in store._rows(picked)]
     count = _of_run(run_id).add_columns(sa.func.count().label("count")).where(*conditions)
-    total = next(store._rows(count))["count"]
-    return Page(rows=_rows_of(store, run_id, keys), total=total, offset=offset)
+    (counted,) = store._rows(count)
+    return Page(rows=_rows_of(store, run_id, keys), total=counted["count"], offset=offset)
 
 
 def same_case(store: Store, run_id: str, key: str) -> tuple[TrialRow, ...]:
@@ -165,9 +165,7 @@ def same_case(store: Store, run_id: str, key: str) -> tuple[TrialRow, ...]:
     Raises:
         ConfigError: the run has no such trial that has ended.
     """
-    trial = next(store._rows(_of_run(run_id, *_SAME).where(RUN_TRIALS.c.key == key)), None)
-    if trial is None:
-        raise ConfigError(f"run {run_id} has no trial {key!r} that has ended")
+    trial = _only(store, run_id, key, _of_run(run_id, *_SAME))
     query = (
         _of_run(run_id, RUN_TRIALS.c.key)
         .where(*(column == trial[column.name] for column in _SAME))
@@ -186,24 +184,17 @@ def whole_trial(store: Store, run_id: str, key: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: the run has no such trial that has ended.
     """
-    query = (
-        _of_run(
-            run_id,
-            *TRIALS.c,
-            RUN_TRIALS.c.suite,
-            CASES.c.content.label("case"),
-            _outcome().label("outcome"),
-            SCORES.c.primary_value.label("score"),
-            SCORES.c.failure,
-            SCORES.c.parts,
-        )
-        .join(CASES, CASES.c.digest == RUN_TRIALS.c.case_digest)
-        .where(RUN_TRIALS.c.key == key)
-    )
-    found = next(store._rows(query), None)
-    if found is None:
-        raise ConfigError(f"run {run_id} has no trial {key!r} that has ended")
-    return found
+    query = _of_run(
+        run_id,
+        *TRIALS.c,
+        RUN_TRIALS.c.suite,
+        CASES.c.content.label("case"),
+        _outcome().label("outcome"),
+        SCORES.c.primary_value.label("score"),
+        SCORES.c.failure,
+        SCORES.c.parts,
+    ).join(CASES, CASES.c.digest == RUN_TRIALS.c.case_digest)
+    return _only(store, run_id, key, query)
 
 
 def places(store: Store, run_id: str, since: int = 0) -> Iterator[tuple[int, str, str]]:
@@ -286,9 +277,16 @@ def _of_run(run_id: str, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return sa.select(*columns).select_from(joined).where(RUN_TRIALS.c.run_id == run_id)
 
 
+def _only(store: Store, run_id: str, key: str, query: sa.Select[Any]) -> Mapping[str, Any]:
+    """The row of the trial ``key``."""
+    rows = list(store._rows(query.where(RUN_TRIALS.c.key == key)))
+    if not rows:
+        raise ConfigError(f"run {run_id} has no trial {key!r} that has ended")
+    return rows[0]
+
+
 def _current_version() -> sa.ColumnElement[Any]:
-    versions = {agent: scorer.version for agent, scorer in SCORER_BY_AGENT.items()}
-    return sa.case(versions, value=TRIALS.c.agent)
+    return sa.case(dict(SCORER_VERSIONS), value=TRIALS.c.agent)
 
 
 def _outcome() -> sa.ColumnElement[Any]:

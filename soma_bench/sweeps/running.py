@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from soma_bench.errors import ConfigError
-from soma_bench.providers.prices import Prices
 from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.scoring.statistics import mean_interval
 from soma_bench.scoring.statistics.intervals import MeanInterval
-from soma_bench.sweeps.estimate import TrialKind, estimate
+from soma_bench.sweeps.estimate import TrialKind, expected_time
 from soma_bench.sweeps.plan import Plan, PlannedTrial
 from soma_bench.sweeps.queries import (
     ANSWERED,
@@ -34,7 +33,7 @@ from soma_bench.sweeps.queries import (
     places,
     planned_cases,
 )
-from soma_bench.sweeps.scores import _score
+from soma_bench.sweeps.scores import score_trial
 from soma_bench.sweeps.spec import sweep_from
 from soma_bench.sweeps.store import RunRecord, ScoreRecord, Store
 from soma_bench.types import AGENTS, AgentName
@@ -304,7 +303,7 @@ class RunningFigures:
     def _score_answers(self, keys: Sequence[str]) -> None:
         scores: list[ScoreRecord] = []
         for row in answers_of(self._store, self._run.id, keys):
-            score = _score(row)
+            score = score_trial(row)
             scores.append(score)
             self._score[row["position"]] = score.primary_value
             self._outcome[row["position"]] = _OUTCOME[outcome_of(row["finish"], score.failure)]
@@ -335,7 +334,7 @@ class RunningFigures:
 
 
 def expected_seconds(
-    plan: Plan, *, finished: set[str], mean_seconds: Mapping[TrialKind, float], prices: Prices
+    plan: Plan, *, finished: set[str], mean_seconds: Mapping[TrialKind, float]
 ) -> dict[TrialKind, float]:
     """Seconds of a trial by agent and target, as `soma_bench.sweeps.estimate` reckons them.
 
@@ -348,15 +347,9 @@ def expected_seconds(
             groups.setdefault((trial.agent, str(trial.target)), []).append(trial)
     expected = {}
     for group, trials in groups.items():
-        (part,) = estimate(
-            replace(plan, trials=tuple(trials)),
-            finished=set(),
-            mean_seconds=mean_seconds,
-            mean_usage={},
-            prices=prices,
-        )
-        if part.seconds is not None:
-            expected[group] = part.seconds / len(trials)
+        seconds, _ = expected_time(plan, trials, mean_seconds)
+        if seconds is not None:
+            expected[group] = seconds / len(trials)
     return expected
 
 

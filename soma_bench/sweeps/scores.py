@@ -64,7 +64,7 @@ def score_run(store: Store, run_id: str, *, again: bool = False) -> int:
     trials = store.trials(run_id, without_score=None if again else SCORER_VERSIONS)
     finished = (trial for trial in trials if trial["status"] == "done")
     count = 0
-    while batch := [_score(trial) for trial in islice(finished, _BATCH)]:
+    while batch := [score_trial(trial) for trial in islice(finished, _BATCH)]:
         store.save_scores(batch)
         count += len(batch)
     return count
@@ -128,8 +128,15 @@ def read_case(agent: AgentName, content: str) -> Case:
         ) from error
 
 
-def _score(trial: Mapping[str, Any]) -> ScoreRecord:
-    """Read the answer and score it; an answer that cannot be read scores 0 and says why."""
+def score_trial(trial: Mapping[str, Any]) -> ScoreRecord:
+    """Read a finished trial's answer and score it; one that cannot be read scores 0 and says why.
+
+    Args:
+        trial: ``key, agent, answer, finish, total_s, case_digest, case``, as `Store.trials` gives them.
+
+    Raises:
+        ConfigError: the stored case is none of the agent's.
+    """
     agent = AGENT_BY_NAME[trial["agent"]]
     scorer = SCORER_BY_AGENT[agent.name]
     completion = Completion(

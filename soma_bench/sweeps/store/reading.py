@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -107,6 +107,15 @@ class Reading(Database):
             .where(RUN_TRIALS.c.run_id == run_id, TRIALS.c.status == "done")
         )
         return (row["position"] for row in self._rows(query))
+
+    def identities(self, agents: Collection[str]) -> Iterator[Mapping[str, Any]]:
+        """What decided the answers of all trials of some agents, of whichever run."""
+        names = (
+            *("key", "agent", "case_id", "repeat", "status", "error"),
+            *("provider", "request", "identity"),
+        )
+        columns = (TRIALS.c[name] for name in names)
+        return self._rows(sa.select(*columns).where(TRIALS.c.agent.in_(agents)))
 
     def fees_usd(self, run_id: str) -> float:
         """What vendors were paid for the run's trials, as far as it is known, in US dollars."""

@@ -77,22 +77,30 @@ function render({ model, el }) {
   const opened = element("div", { className: "trial", hidden: true }, comparing, trial);
   let shown = "";
   let asked = "";
+  let filtered = "";
 
   function send(command) {
     status.textContent = "Looking …";
     model.send(command);
   }
 
+  function asCommand(valueOf, ordered) {
+    const wanted = Object.entries(controls).map(([name, control]) => [name, valueOf(name, control)]);
+    return { do: "filter", filter: Object.fromEntries(wanted), order: ordered };
+  }
+
   function filter() {
-    const wanted = {};
-    for (const [name, control] of Object.entries(controls)) {
-      wanted[name] = control.type === "number" ? number(control) : control.value;
-    }
-    send({ do: "filter", filter: wanted, order: order.value });
+    // Asked once: leaving a field after Enter must not go back to the first page.
+    const read = (_, control) => (control.type === "number" ? number(control) : control.value);
+    const command = asCommand(read, order.value);
+    if (JSON.stringify(command) === filtered) return;
+    filtered = JSON.stringify(command);
+    send(command);
   }
 
   for (const control of [...Object.values(controls), order]) {
     control.addEventListener("change", filter);
+    control.addEventListener("keydown", (event) => event.key === "Enter" && filter());
   }
   clear.addEventListener("click", () => {
     for (const control of Object.values(controls)) control.value = "";
@@ -122,7 +130,7 @@ function render({ model, el }) {
     // Rows are drawn anew only when they change: the focus stays on the button that was pressed.
     const now = JSON.stringify([state.rows, state.open]);
     if (body.dataset.rows === now) return;
-    const focused = [...body.querySelectorAll("button")].indexOf(document.activeElement);
+    const focused = [...body.querySelectorAll("button")].indexOf(el.getRootNode().activeElement);
     body.dataset.rows = now;
     body.replaceChildren(...state.rows.map((row) => line(row, row.key === state.open)));
     if (focused >= 0) body.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
@@ -147,11 +155,16 @@ function render({ model, el }) {
       const some = state.choices[name].map(({ value, label }) => [value, label]);
       fill(controls[name], [["", "all"], ...some]);
     }
-    for (const [name, control] of Object.entries(controls)) {
-      if (!state.error) control.value = state.filter[name] ?? "";
-    }
     fill(order, ORDERS);
-    order.value = state.order;
+    if (!state.error) {
+      const held = (name, control) => state.filter[name] ?? (control.type === "number" ? null : "");
+      filtered = JSON.stringify(asCommand(held, state.order));
+      order.value = state.order;
+      for (const [name, control] of Object.entries(controls)) {
+        // What is being typed is not taken away by the answer to what was asked before.
+        if (control !== el.getRootNode().activeElement) control.value = state.filter[name] ?? "";
+      }
+    }
     error.textContent = state.error;
     error.hidden = !state.error;
     status.textContent = state.page.text;

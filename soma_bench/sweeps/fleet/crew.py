@@ -18,8 +18,6 @@ from soma_bench.sweeps.runner import MakeEngine
 from soma_bench.types import LOCAL_PROVIDERS, ProviderName
 
 _LOOK_EVERY_S = 1.0
-_REST_S = 3.0
-"""How long a worker gets nothing after a call to it broke: the scheduler may still list the dead."""
 _PATIENCE_S = 20.0
 """How long a model that no worker has any more may be missing: a nanny starts a worker anew."""
 
@@ -48,7 +46,6 @@ class Crew:
         self._fleet = fleet
         self._here = ProviderPool()
         self._jobs: dict[asyncio.Task[None], _Job] = {}
-        self._rests: dict[str, float] = {}
 
     def planner(self, name: ProviderName) -> Provider:
         """A provider that knows what the fleet has."""
@@ -103,8 +100,7 @@ class Crew:
             self._begin(_Job(None, here), self._here, make)
         busy = {job.worker.address for job in self._jobs.values() if job.worker}
         for worker in self._fleet.workers:
-            rested = time.monotonic() - self._rests.get(worker.address, 0.0) > _REST_S
-            if worker.address in busy or not rested:
+            if worker.address in busy:
                 continue
             models = self._choose(worker, [model for model in left if model not in here])
             if models:
@@ -139,4 +135,4 @@ class Crew:
                 task.result()
             except WorkerLostError:
                 if job.worker:
-                    self._rests[job.worker.address] = time.monotonic()
+                    self._fleet.forget(job.worker)

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from soma_bench import __version__
 from soma_bench.environment import read_environment
-from soma_bench.errors import ConfigError, ProviderError, SomaError
+from soma_bench.errors import ConfigError, PrivacyError, ProviderError, SomaError
 from soma_bench.providers import backend_from_environment
 from soma_bench.providers.base import Capabilities
 from soma_bench.providers.pool import ProviderPool
@@ -74,7 +74,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class _OnlyOpen:
-    """A policy for the guard's last look: what is open goes, and nothing is made fit to go here."""
+    """A policy for the guard's last look: nothing is made fit to go on a worker."""
 
     images_may_leave: bool = False
     nlp_model: str | None = None
@@ -143,14 +143,19 @@ async def answer(name: ProviderName, request: Request, level: PrivacyLevel) -> W
     Args:
         name: which provider.
         request: what is asked.
-        level: how private it is. The guard of this machine is the last door before a cloud, and
-            lets out what is open alone.
+        level: how private it is. To a cloud a worker lets out what is open alone: what has to be
+            de-identified goes out where the case is known.
     """
     provider = _providers.get(name)
     target = Target(name, request.model, request.thinking)
     watch = Watch(name)
     if stays(target, provider):
         stream = LocalTransport(provider).stream(request)
+    elif level != "open":
+        raise PrivacyError(
+            f"{target}: nothing was sent: a worker's calls to a cloud are for open cases, and this"
+            f" one is {level}"
+        )
     else:
         cleared = Guard(_OnlyOpen()).clear(request, target, level)
         stream = CloudTransport(provider).stream(cleared)

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class WorkerLostError(SomaError):
-    """A worker went away in the middle of a call; the trial is still to be done."""
+    """A worker, or its backend, went away in the middle of a call; the trial is still to be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,10 @@ class Fleet:
         refuse_differences(self.workers)
         return self.workers
 
+    def forget(self, worker: Worker) -> None:
+        """Ask a worker anew what it has when it is seen again: it was lost, or its backend was."""
+        self._known.pop(worker.address, None)
+
     async def call(
         self, address: str, work: Callable[..., Awaitable[T | Failed]], *args: object
     ) -> T:
@@ -126,11 +130,7 @@ class Fleet:
         """Ask a worker what it has; None where it is gone again."""
         try:
             labels: Labels = await self.call(address, host.labels)
-            if labels.version != __version__:
-                raise ConfigError(
-                    f"worker {name} ({address}) runs soma_bench {labels.version}, and this is"
-                    f" {__version__}; install the same version on both"
-                )
+            refuse_other_version(name, address, labels)
             found: list[Offer | None] = await asyncio.gather(
                 *(self.call(address, host.offer, *model) for model in self._models)
             )
@@ -143,6 +143,19 @@ class Fleet:
             ) from error
         offers = {model: o for model, o in zip(self._models, found, strict=True) if o is not None}
         return Worker(name=name, address=address, labels=labels, offers=offers)
+
+
+def refuse_other_version(name: str, address: str, labels: Labels) -> None:
+    """Stop where a worker's soma_bench is not this one: it may word or read things differently.
+
+    Raises:
+        ConfigError: it is another version.
+    """
+    if labels.version != __version__:
+        raise ConfigError(
+            f"worker {name} ({address}) runs soma_bench {labels.version}, and this is {__version__};"
+            " install the same version on both"
+        )
 
 
 def refuse_differences(workers: Iterable[Worker]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from soma_bench.errors import ProviderError
 from soma_bench.providers.base import Availability, Capabilities
 from soma_bench.sweeps.fleet import host
-from soma_bench.sweeps.fleet.link import Fleet, Worker
+from soma_bench.sweeps.fleet.link import Fleet, Worker, WorkerLostError
 from soma_bench.types import Chunk, Completion, ModelIdentity, ProviderName, Request
 
 
@@ -31,9 +31,20 @@ class RemoteProvider:
         self.is_local = bool(own) and all(own)
 
     async def complete(self, request: Request) -> Completion:
-        """Answer one request; its times are the worker's."""
-        level = self._fleet.privacy
-        return await self._fleet.call(self._worker.address, host.answer, self.name, request, level)
+        """Answer one request; its times are the worker's.
+
+        Raises:
+            WorkerLostError: the worker is gone, or the backend on it: others may still answer.
+            ProviderError: the backend failed.
+        """
+        at, level = self._worker.address, self._fleet.privacy
+        try:
+            return await self._fleet.call(at, host.answer, self.name, request, level)
+        except ProviderError as error:
+            if error.kind != "not_running":
+                raise
+            # As a failure it would be kept, and this worker would soon have failed all trials.
+            raise WorkerLostError(f"worker {self._worker.name}: {error}") from error
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """The same as one chunk: the worker streams, and times each token."""

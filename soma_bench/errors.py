@@ -14,6 +14,7 @@ Every message is one sentence that says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from soma_bench.types import Attempt
@@ -113,7 +114,22 @@ class ProviderError(SomaError):
         self.wait_s = wait_s
         self.limit: TimeLimit | None = limit
 
+    def __reduce__(self) -> tuple[Callable[..., ProviderError], tuple[object, ...]]:
+        # An exception is pickled by its positional arguments alone, unless it says otherwise.
+        message = str(self).removeprefix(f"{self.provider}: ")
+        return _provider_error, (self.provider, message, self.kind, self.wait_s, self.limit)
+
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later or elsewhere."""
         return self.kind in _RETRYABLE
+
+
+def _provider_error(
+    provider: str,
+    message: str,
+    kind: ProviderFailure,
+    wait_s: float | None,
+    limit: TimeLimit | None,
+) -> ProviderError:
+    return ProviderError(provider, message, kind=kind, wait_s=wait_s, limit=limit)

@@ -20,6 +20,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("soma_bench.cli.models:models", "List, fetch and derive local models."),
     "cases": ("soma_bench.cli.cases:cases", "Make suites by seed; import them from files."),
     "sweep": ("soma_bench.cli.sweep:sweep", "Run a declared set of trials; resumes by itself."),
+    "worker": ("soma_bench.cli.cluster:worker", "Answer the trials of sweeps run elsewhere."),
     "score": ("soma_bench.cli.sweep:score", "Score a run's stored answers; calls no model."),
     "store": ("soma_bench.cli.store:store", "Look at a store of trials; bring it up to date."),
     "compare": ("soma_bench.cli.compare:compare", "Compare a run's targets, agent by agent."),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from soma_bench.cli.cluster import cluster_options
 from soma_bench.cli.output import (
     dollars,
     gibibytes,
@@ -31,6 +32,7 @@ from soma_bench.sweeps.execute import (
     execute_sweep,
     explain_sweep,
 )
+from soma_bench.sweeps.fleet.address import ClusterUse
 from soma_bench.sweeps.race_run import RaceOutcome
 from soma_bench.sweeps.runner import Outcome, Progress
 from soma_bench.sweeps.scores import score_run
@@ -54,6 +56,7 @@ from soma_bench.sweeps.store import Store
     help="Drop hopeless targets look by look; see the file's race section.",
 )
 @click.option("--strict", is_flag=True, help="With --race: drop by Bonferroni's bound alone.")
+@cluster_options
 @store_option
 @json_option
 @click.pass_context
@@ -65,6 +68,7 @@ def sweep(
     fresh: bool,
     raced: bool,
     strict: bool,
+    cluster: ClusterUse | None,
     store: str | None,
     as_json: bool,
 ) -> None:
@@ -85,6 +89,10 @@ def sweep(
         raise click.UsageError(
             "what a race takes depends on what it finds; --dry-run without --race says the most"
         )
+    if cluster and (raced or dry_run or explain_miss):
+        raise click.UsageError(
+            "--cluster runs a whole sweep; leave out --race, --dry-run and --explain-miss"
+        )
     location = store_location(store)
     declared = load_sweep(file)
     tell_of_retirements(target for group in declared.targets for target in group.targets())
@@ -101,7 +109,7 @@ def sweep(
         else:
             _print_race(ended)
         ctx.exit(1 if any(race.missing for race in ended.races) else 0)
-    outcome = asyncio.run(_run(file, location, fresh=fresh))
+    outcome = asyncio.run(_run(file, location, fresh=fresh, cluster=cluster))
     if as_json:
         print_json(dataclasses.asdict(outcome))
     else:
@@ -118,11 +126,16 @@ def sweep(
     ctx.exit(1 if outcome.failed or outcome.left else 0)
 
 
-async def _run(file: Path, location: str, *, fresh: bool) -> Outcome:
+async def _run(file: Path, location: str, *, fresh: bool, cluster: ClusterUse | None) -> Outcome:
     control = Control()
     with ExitStack() as opened, control.heeding_signals():
         return await execute_sweep(
-            file, location, fresh=fresh, control=control, on_progress=_progress_bar(opened)
+            file,
+            location,
+            fresh=fresh,
+            cluster=cluster,
+            control=control,
+            on_progress=_progress_bar(opened),
         )
 
 

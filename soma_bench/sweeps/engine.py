@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -19,12 +19,13 @@ from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import Prices
 from soma_bench.providers.transports import CloudTransport, LocalTransport
 from soma_bench.routing.privacy import Guard, stays
+from soma_bench.sweeps.asking import Watched, whole
 from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.ended import Rows
 from soma_bench.sweeps.lane import LONGEST_WAIT_S, Lane, Turn
 from soma_bench.sweeps.limits import Budget, Need, need_of
 from soma_bench.sweeps.machine import Watch
-from soma_bench.sweeps.plan import Block, Plan, PlannedTrial
+from soma_bench.sweeps.plan import Block, ModelKey, Plan, PlannedTrial
 from soma_bench.sweeps.recorder import Recorder
 from soma_bench.sweeps.spec import ProviderLimits
 from soma_bench.sweeps.store import TrialRecord
@@ -58,7 +59,8 @@ class Engine:
 
     Args:
         plan: the plan.
-        wanted: a byte for each of its trials; 1 where it is to run.
+        wanted: a byte for each of its trials; 1 where it is to run. It becomes 0 when the trial
+            begins, so that engines which share it share the work.
         providers: where providers come from; the caller closes it.
         recorder: keeps trials as they end.
         prices: what calls cost.
@@ -66,6 +68,7 @@ class Engine:
         budget: what the run may cost.
         control: pauses and stops the run.
         on_kept: told of every trial once it is stored.
+        models: the models whose trials are run; None for all.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Engine:
         budget: Budget,
         control: Control,
         on_kept: Callable[[PlannedTrial, TrialRecord], None],
+        models: Container[ModelKey] | None = None,
     ) -> None:
         self._plan = plan
         self._wanted = wanted
@@ -90,6 +94,7 @@ class Engine:
         self._budget = budget
         self._control = control
         self._on_kept = on_kept
+        self._models = models
         self._rows = Rows(plan)
 
     async def run(self) -> None:
@@ -122,13 +127,24 @@ class Engine:
         except BaseExceptionGroup as failures:
             raise _first(failures) from failures
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the control or the budget lets no further trial begin."""
+        return self._control.stopped or self._budget.is_exhausted
+
+    def models_left(self) -> list[ModelKey]:
+        """The models that have trials which nobody has begun, in the order of the plan."""
+        return [(group.target.provider, group.target.model) for group in self._groups()]
+
     def _groups(self) -> Iterator[_Group]:
         """The models that have anything to run, in the order of the plan."""
         size = len(self._plan.trials)
         blocks = self._plan.trials.blocks
         ends = [block.start for block in blocks[1:]] + [size]
         pairs = zip(blocks, ends, strict=True)
-        for _, found in groupby(pairs, key=lambda pair: pair[0].model):
+        for model, found in groupby(pairs, key=lambda pair: pair[0].model):
+            if self._models is not None and model not in self._models:
+                continue
             part = [(block, end) for block, end in found if block.start < end]
             if part and self._wanted.find(1, part[0][0].start, part[-1][1]) >= 0:
                 yield _Group([block for block, _ in part], part[0][0].start, part[-1][1])
@@ -146,9 +162,11 @@ class Engine:
         for group in groups:
             if not await self._control.proceed():
                 return
+            first = self._wanted.find(1, group.start, group.end)
+            if first < 0:
+                continue  # another engine has begun them all
             await provider.unload(keep=frozenset({group.target.model}))
             if is_local and self._plan.sweep.warm_up:
-                first = self._wanted.find(1, group.start, group.end)
                 await _warm_up(self._plan.request(self._plan.trials[first]), provider)
             await self._run_group(group, provider, lane)
             await provider.unload()
@@ -158,22 +176,37 @@ class Engine:
             async with asyncio.TaskGroup() as tasks:
                 at = self._wanted.find(1, group.start, group.end)
                 while at >= 0:
+                    self._wanted[at] = 0
                     trial = self._plan.trials[at]
-                    if not await lane.enter((trial.agent, trial.target)):
+                    if not await self._enter(lane, trial, at):
                         return
-                    tasks.create_task(self._run_trial(trial, provider, lane))
+                    tasks.create_task(self._run_trial(trial, at, provider, lane))
                     at = self._wanted.find(1, at + 1, group.end)
         except BaseExceptionGroup as failures:
             raise _first(failures) from failures
 
-    async def _run_trial(self, trial: PlannedTrial, provider: Provider, lane: Lane) -> None:
-        """Put one case to one target, and keep what came of it."""
+    async def _enter(self, lane: Lane, trial: PlannedTrial, at: int) -> bool:
+        """Wait until a trial may begin; one that does not begin is still wanted."""
+        entered = False
+        try:
+            entered = await lane.enter((trial.agent, trial.target))
+        finally:
+            self._wanted[at] = not entered
+        return entered
+
+    async def _run_trial(
+        self, trial: PlannedTrial, at: int, provider: Provider, lane: Lane
+    ) -> None:
+        """Put one case to one target, and keep what came of it; without a row it is still wanted."""
+        kept = False
         try:
             row = await self._ask(trial, provider, lane)
             if row is not None:
                 await self._recorder.keep(row)
+                kept = True
                 self._on_kept(trial, row)
         finally:
+            self._wanted[at] = not kept
             lane.leave()
 
     async def _ask(self, trial: PlannedTrial, provider: Provider, lane: Lane) -> TrialRecord | None:
@@ -210,14 +243,18 @@ class Engine:
     ) -> TrialRecord:
         cost = self._prices.cost(trial.target, completion.usage, completion.timings.total_s)
         beside = turn.answered((trial.agent, trial.target), completion, cost.usd)
+        if isinstance(completion, Watched):
+            load, memory_bytes = completion.load, completion.memory_bytes
+        else:
+            load, memory_bytes = watch.stop(), await provider.memory_bytes(trial.target.model)
         return self._rows.answered(
             trial,
             request,
             completion,
             cost=cost,
-            load=watch.stop(),
+            load=load,
             concurrency=beside,
-            memory_bytes=await provider.memory_bytes(trial.target.model),
+            memory_bytes=memory_bytes,
         )
 
     def _need(self, trial: PlannedTrial, request: Request, lane: Lane) -> Need:
@@ -233,14 +270,7 @@ class Engine:
         else:
             cleared = self._guard.clear(request, target, self._plan.sweep.privacy)
             stream = CloudTransport(provider).stream(cleared)
-        completion: Completion | None = None
-        async for chunk in stream:
-            completion = chunk.completion or completion
-        if completion is None:
-            raise ProviderError(
-                provider.name, "the stream ended without its completion", kind="ended_early"
-            )
-        return completion
+        return await whole(provider.name, stream)
 
 
 def _worth_another(error: ProviderError, tries: int) -> bool:

@@ -11,7 +11,8 @@ from soma_bench.providers.prices import load_prices
 from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.estimate import ModelEstimate, estimate
 from soma_bench.sweeps.explain import Miss, explain_misses
-from soma_bench.sweeps.plan import Plan
+from soma_bench.sweeps.fleet.address import ClusterUse
+from soma_bench.sweeps.plan import Plan, models_of
 from soma_bench.sweeps.race_run import RaceOutcome, run_race
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
 from soma_bench.sweeps.scores import score_run
@@ -79,6 +80,7 @@ async def execute_sweep(
     store_location: str,
     *,
     fresh: bool = False,
+    cluster: ClusterUse | None = None,
     control: Control | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
@@ -88,6 +90,7 @@ async def execute_sweep(
         source: the sweep file, whose own paths start from its folder, or a placed sweep.
         store_location: path or URL of the store; an SQLite file is made where there is none.
         fresh: start anew as another run, leaving what was measured before.
+        cluster: the machines that answer; this one by default.
         control: pauses and stops the run between trials.
         on_progress: told when the plan is made and after each trial.
 
@@ -96,6 +99,15 @@ async def execute_sweep(
             asked of it.
         ProviderError: a model is missing or its key is wrong.
     """
+    if cluster is not None:
+        return await _execute_on_cluster(
+            _placed(source),
+            store_location,
+            cluster,
+            fresh=fresh,
+            control=control,
+            on_progress=on_progress,
+        )
 
     async def run(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
         outcome = await run_plan(plan, store, providers, control=control, on_progress=on_progress)
@@ -138,14 +150,49 @@ async def execute_race(
     return await _execute(PlacedSweep(declared, path.parent), store_location, run, fresh=fresh)
 
 
+async def _execute_on_cluster(
+    placed: PlacedSweep,
+    store_location: str,
+    use: ClusterUse,
+    *,
+    fresh: bool,
+    control: Control | None,
+    on_progress: Callable[[Progress], None],
+) -> Outcome:
+    from soma_bench.sweeps.fleet.crew import Crew
+    from soma_bench.sweeps.fleet.link import connect
+
+    sweep = placed.sweep
+    async with connect(use, models_of(sweep), sweep.privacy) as fleet:
+        crew = Crew(fleet)
+
+        async def run(plan: Plan, store: Store, providers: ProviderPool) -> Outcome:
+            outcome = await run_plan(
+                plan,
+                store,
+                providers,
+                control=control,
+                on_progress=on_progress,
+                drive=crew.drive,
+                environment=fleet.environment(),
+            )
+            score_run(store, plan.run_id)
+            return outcome
+
+        return await _execute(
+            placed, store_location, run, fresh=fresh, providers=ProviderPool(crew.planner)
+        )
+
+
 async def _execute(
     placed: PlacedSweep,
     store_location: str,
     run: Callable[[Plan, Store, ProviderPool], Awaitable[Ended]],
     *,
     fresh: bool,
+    providers: ProviderPool | None = None,
 ) -> Ended:
-    async with ProviderPool() as providers:
+    async with providers or ProviderPool() as providers:
         # The plan is made before the store is: bad input leaves nothing behind.
         existing = open_if_made(store_location)
         try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.cases.images import has_image
@@ -31,6 +31,15 @@ from soma_bench.sweeps.recorder import Recorder
 from soma_bench.sweeps.spec import Sweep
 from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
 from soma_bench.types import ModelIdentity
+
+
+class MakeEngine(Protocol):
+    """Makes engines that share one run's work, budget and store."""
+
+    def __call__(
+        self, providers: ProviderPool, models: Container[ModelKey] | None = None
+    ) -> Engine:
+        """An engine for the trials of these models, None for all, with these providers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +157,8 @@ async def run_plan(
     only: Container[str] | None = None,
     control: Control | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    drive: Callable[[MakeEngine], Awaitable[None]] | None = None,
+    environment: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run every trial of a plan that is not in the store yet.
 
@@ -163,6 +174,8 @@ async def run_plan(
         only: keys of the trials that are wanted now; all of the plan's by default.
         control: pauses and stops the run between trials.
         on_progress: told when the work is laid out and after each trial.
+        drive: runs engines; one with ``providers`` by default.
+        environment: the machines and libraries that answer; this machine's by default.
 
     Raises:
         ConfigError: a target cannot honour what the sweep asks of it, or the user's prices are wrong.
@@ -172,7 +185,7 @@ async def run_plan(
     control = control or Control()
     prices = load_prices()
     guard = Guard(plan.sweep)
-    store.begin_run(_run_record(plan), _planned_rows(plan))
+    store.begin_run(_run_record(plan, environment or describe_environment()), _planned_rows(plan))
     wanted = _wanted(plan, only)
     total = wanted.count(1)
     for position in store.finished_positions(plan.run_id):
@@ -199,18 +212,22 @@ async def run_plan(
     most = plan.sweep.max_cost_usd
     budget = Budget(most, store.fees_usd(plan.run_id) if most is not None else 0.0)
     with Recorder(store) as recorder:
-        engine = Engine(
-            plan,
-            wanted,
-            providers=providers,
-            recorder=recorder,
-            prices=prices,
-            guard=guard,
-            budget=budget,
-            control=control,
-            on_kept=kept,
-        )
-        await engine.run()
+
+        def engine(providers: ProviderPool, models: Container[ModelKey] | None = None) -> Engine:
+            return Engine(
+                plan,
+                wanted,
+                providers=providers,
+                recorder=recorder,
+                prices=prices,
+                guard=guard,
+                budget=budget,
+                control=control,
+                on_kept=kept,
+                models=models,
+            )
+
+        await (drive(engine) if drive else engine(providers).run())
     return Outcome(
         run_id=plan.run_id,
         total=total,
@@ -233,7 +250,7 @@ def _wanted(plan: Plan, only: Container[str] | None) -> bytearray:
     return bytearray(plan.trials.key(at) in only for at in range(len(plan.trials)))
 
 
-def _run_record(plan: Plan) -> RunRecord:
+def _run_record(plan: Plan, environment: Mapping[str, Any]) -> RunRecord:
     return RunRecord(
         id=plan.run_id,
         name=plan.sweep.name,
@@ -242,7 +259,7 @@ def _run_record(plan: Plan) -> RunRecord:
         sweep=plan.sweep.model_dump(mode="json"),
         started_at=now(),
         environment={
-            **describe_environment(),
+            **environment,
             "suites": {suite.agent: suite.digest for suite in plan.suites},
             "prompts": {suite.agent: AGENT_BY_NAME[suite.agent].digest for suite in plan.suites},
             "models": {

@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from fleets import answering, asked, fleet, keys, ready, wait_for, write_sweep
+from scripted import ScriptedProvider
 from servers.openai import OpenAIServer
 from soma_bench.cli.sweep import sweep as sweep_command
 from soma_bench.errors import ConfigError, PrivacyError, ProviderError
+from soma_bench.providers.pool import ProviderPool
 from soma_bench.sweeps.fleet import host
 from soma_bench.sweeps.fleet.address import (
     Cluster,
@@ -21,7 +23,15 @@ from soma_bench.sweeps.fleet.address import (
     refuse_open_wire,
     refuse_strangers,
 )
-from soma_bench.sweeps.fleet.link import Worker, refuse_differences, refuse_other_version
+from soma_bench.sweeps.fleet.link import (
+    Worker,
+    WorkerLostError,
+    refuse_differences,
+    refuse_other_version,
+)
+from soma_bench.sweeps.runner import MakeEngine, Outcome, plan_sweep, run_plan
+from soma_bench.sweeps.spec import load_sweep
+from soma_bench.sweeps.store import Store
 from soma_bench.types import Message, ModelIdentity, Request
 
 IDENTITY = ModelIdentity(weights_digest="sha256:aa", chat_template=None, engine="ollama 0.33")
@@ -133,6 +143,41 @@ def test_a_worker_names_its_keys_and_never_shows_them(monkeypatch):
     found = asyncio.run(look())
     assert found.keys == ("openai",)
     assert b"very-secret" not in pickle.dumps(found)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_engine_that_ends_badly_leaves_all_that_it_did_not_keep_to_the_next(
+    concurrency, tmp_path
+):
+    """Also a trial that had been let in when another failed, and was cancelled before it began."""
+    calls = 0
+
+    def breaks_once(_: Request) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise WorkerLostError("gone")
+        return "{}"
+
+    write_sweep(tmp_path, "qwen3:8b", cases=4, limits={"ollama": {"concurrency": concurrency}})
+    provider = ScriptedProvider(breaks_once)
+    provider.name = "ollama"
+
+    async def drive(make: MakeEngine) -> None:
+        async with ProviderPool(lambda _: provider) as pool:
+            with pytest.raises(WorkerLostError):
+                await make(pool).run()
+            await make(pool).run()
+
+    async def go() -> Outcome:
+        declared = load_sweep(tmp_path / "sweep.yaml").model_copy(update={"repeats": 3})
+        with Store(str(tmp_path / "runs.db"), create=True) as store:
+            async with ProviderPool(lambda _: provider) as pool:
+                plan = await plan_sweep(declared, tmp_path, pool, store)
+                return await run_plan(plan, store, pool, drive=drive)
+
+    outcome = asyncio.run(go())
+    assert (outcome.called, outcome.left) == (12, 0)
 
 
 def test_trust_without_a_cluster_is_wrong_use(tmp_path):

@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 from soma_bench.errors import ProviderError
@@ -180,7 +181,9 @@ class Engine:
                     trial = self._plan.trials[at]
                     if not await self._enter(lane, trial, at):
                         return
-                    tasks.create_task(self._run_trial(trial, at, provider, lane))
+                    task = tasks.create_task(self._run_trial(trial, provider, lane))
+                    # Not in the task itself: one that is cancelled at once never begins.
+                    task.add_done_callback(partial(self._give_back, at))
                     at = self._wanted.find(1, at + 1, group.end)
         except BaseExceptionGroup as failures:
             raise _first(failures) from failures
@@ -194,19 +197,20 @@ class Engine:
             self._wanted[at] = not entered
         return entered
 
-    async def _run_trial(
-        self, trial: PlannedTrial, at: int, provider: Provider, lane: Lane
-    ) -> None:
-        """Put one case to one target, and keep what came of it; without a row it is still wanted."""
-        kept = False
+    def _give_back(self, at: int, task: asyncio.Task[bool]) -> None:
+        """A trial of which nothing was kept is still wanted."""
+        self._wanted[at] = task.cancelled() or task.exception() is not None or not task.result()
+
+    async def _run_trial(self, trial: PlannedTrial, provider: Provider, lane: Lane) -> bool:
+        """Put one case to one target, and keep what came of it; False where it was not asked."""
         try:
             row = await self._ask(trial, provider, lane)
-            if row is not None:
-                await self._recorder.keep(row)
-                kept = True
-                self._on_kept(trial, row)
+            if row is None:
+                return False
+            await self._recorder.keep(row)
+            self._on_kept(trial, row)
+            return True
         finally:
-            self._wanted[at] = not kept
             lane.leave()
 
     async def _ask(self, trial: PlannedTrial, provider: Provider, lane: Lane) -> TrialRecord | None:

@@ -36,6 +36,8 @@ _RAISED = (1.05, 1.2, 1.5, 2.5, inf)
 """Shares of its limit that a demand's limit is raised to, one after the other."""
 _EASY = 100
 """Beginnings that are followed up where any assignment would do."""
+_TRIED = 12
+"""Of these so many are looked at by themselves."""
 _WHOLE = 1 << 40
 """A limit, where figures are shares of their limits."""
 
@@ -160,8 +162,10 @@ class Enumeration:
 
     def any(self) -> tuple[Picks, Picks] | None:
         """Some primaries and the fallbacks that they need; None where nothing fits."""
+        if self._kept is not None:
+            return self._any_of(self._kept)
         found = self.easy()
-        if found is not None or self._kept is not None:
+        if found is not None:
             return found
 
         def look(runs: Runs) -> float | None:
@@ -189,16 +193,17 @@ class Enumeration:
             hoped: demands of which as many as is easy should be held too.
         """
         if self._kept is not None:
-            return self._any_of(self._kept)
+            return self._any_of(self._kept, most=_TRIED)
         for wished in (hoped, ()) if hoped else ((),):
             picks = list_within(self.figures.hardships(wished), inf, self._limits, widest=_EASY)
-            found = self._any_of(self._runs(picks))
+            found = self._any_of(self._runs(picks), most=_TRIED)
             if found is not None:
                 return found
         return None
 
-    def _any_of(self, runs: Runs) -> tuple[Picks, Picks] | None:
-        for row in np.argsort(self.figures.strain(runs), kind="stable"):
+    def _any_of(self, runs: Runs, most: int | None = None) -> tuple[Picks, Picks] | None:
+        """The first that can have its fallbacks, of all or of those furthest from their limits."""
+        for row in np.argsort(self.figures.strain(runs), kind="stable")[:most]:
             fallbacks = self._completes.complete(runs, int(row))
             if fallbacks is not None:
                 return self.picked(runs, int(row)), fallbacks

@@ -49,7 +49,7 @@ reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)
 
 # The embedded model takes all cores itself: tests that run it come one after another.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not model" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not model" -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m model
 
 lint: $(READY)

@@ -279,8 +279,6 @@ class OpenAI:
 
     def _failure(self, error: BaseException, limits: Limits) -> ProviderError:
         """The failure that an error of the SDK stands for."""
-        if isinstance(error, openai.APIResponseValidationError):
-            return remote.malformed("openai")
         if isinstance(error, openai.APIConnectionError) or not isinstance(error, openai.APIError):
             return remote.broken("openai", error, self._base_url, limits)
         status = error.status_code if isinstance(error, openai.APIStatusError) else None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -93,12 +92,6 @@ def declared(trials: int, concurrency: int) -> Sweep:
     )
 
 
-def cpu_s() -> float:
-    """CPU seconds of this process so far."""
-    times = os.times()
-    return times.user + times.system
-
-
 async def sweep(base_url: str, trials: int, concurrency: int, watch: list[int]) -> Taken:
     """The same by the sweep engine, stored and all."""
     with tempfile.TemporaryDirectory() as folder, Store(f"{folder}/runs.db", create=True) as store:
@@ -110,9 +103,9 @@ async def sweep(base_url: str, trials: int, concurrency: int, watch: list[int]) 
                 if progress.done % 1000 == 0:
                     watch.append(psutil.Process().memory_info().rss)
 
-            began, cpu = time.perf_counter(), cpu_s()
+            began, cpu = time.perf_counter(), time.process_time()
             outcome = await run_plan(plan, store, pool, on_progress=on_progress)
-            cpu, seconds = cpu_s() - cpu, time.perf_counter() - began
+            cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
         assert outcome.called == len(plan.trials), outcome
         assert sum(1 for _ in store.finished_positions(plan.run_id)) == len(plan.trials)
         latencies = [row["total_s"] for row in store.trials(plan.run_id)] if trials <= 5000 else [0]
@@ -140,9 +133,9 @@ async def raw(base_url: str, plan: Plan, concurrency: int) -> Taken:
             latencies.append(time.perf_counter() - began)
 
     await client.models.list()
-    began, cpu = time.perf_counter(), cpu_s()
+    began, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work() for _ in range(concurrency)))
-    cpu, seconds = cpu_s() - cpu, time.perf_counter() - began
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
     await client.close()
     n = len(plan.trials)
     return Taken(cpu / n * 1000, n / seconds, median(latencies) * 1000)

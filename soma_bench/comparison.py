@@ -1,8 +1,9 @@
 """What a run says about each target at each agent: the table that all later steps start from.
 
-Latencies are those of trials that found their model loaded (not ``cold``) and the machine quiet (not
-``busy``): that is what a running backend shows. Where a target has no such trial, all of its trials
-count, and `Samples.clean` is 0.
+Latencies are those of trials that found their model loaded (not ``cold``), the machine quiet (not
+``busy``) and no other call of the sweep under way (not ``crowded``): that is what one user of a
+running backend sees. Where a target has no such trial, all of its trials count, and `Samples.clean`
+is 0.
 
 Where a run was raced, the target that an agent's race chose is shown by its held-out cases alone, if
 the suite has any, and all others by the cases that they raced on.
@@ -39,11 +40,15 @@ class Samples:
     """How many trials a target's latencies stand on."""
 
     clean: int
-    """Trials that were neither cold nor busy; where this is 0, latencies are over all trials."""
+    """Trials that were none of the following; where this is 0, latencies are over all trials."""
     cold: int
     """Trials that loaded the model."""
     busy: int
     """Trials beside which other processes took much of the CPU; some may be cold as well."""
+    crowded: int
+    """Trials beside which the sweep had other calls under way at the same account or host."""
+    concurrency: int
+    """Most calls that were under way at a time; 1 where the trials ran one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +114,13 @@ def compare_run(store: Store, run_id: str, *, details: bool = True) -> Compariso
         details=summed.details,
         breakdowns=summed.breakdowns,
         samples={
-            key: Samples(clean=m.figures.clean, cold=m.figures.cold, busy=m.figures.busy)
+            key: Samples(
+                clean=m.figures.clean,
+                cold=m.figures.cold,
+                busy=m.figures.busy,
+                crowded=m.figures.crowded,
+                concurrency=m.figures.concurrency,
+            )
             for key, m in summed.shown.items()
         },
         against_best={(row.agent, row.target): row for row in rivals},

@@ -188,6 +188,22 @@ def test_prices_are_known_without_a_network(monkeypatch):
     assert cost("openai:gpt-4o", prompt_tokens=MILLION, output_tokens=0).usd == 2.5
 
 
+def test_a_model_without_a_price_is_looked_up_once_and_not_at_each_call(monkeypatch):
+    import genai_prices
+
+    looked_up = []
+    real = genai_prices.calc_price
+
+    def counting(*given, **named):
+        looked_up.append(given)
+        return real(*given, **named)
+
+    monkeypatch.setattr(genai_prices, "calc_price", counting)
+    found = [cost("openai:nobody-lists-this", prompt_tokens=n, output_tokens=1) for n in range(9)]
+    assert {one.usd for one in found} == {None}
+    assert len(looked_up) <= 2, "a second one only where the hour has changed"
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -453,7 +453,11 @@ def test_a_body_of_the_wrong_shape_is_malformed(server: OpenAIServer, body: byte
         data({"choices": 7}),
         data({"choices": [{"delta": {"content": 7}}]}),
         data({"choices": [{}]}),
+        data({"choices": [{"delta": {}, "finish_reason": ["stop"]}]}),
+        data({"choices": [], "usage": {"prompt_tokens_details": 7}}),
+        data({"error": None}),
         b'data: "text"\n\n',
+        b"data: [1]\n\n",
     ],
 )
 def test_a_chunk_of_the_wrong_shape_is_malformed(server: OpenAIServer, chunk: bytes) -> None:
@@ -594,6 +598,15 @@ def test_a_refused_key_is_not_shown_in_part_either(server: OpenAIServer) -> None
         )
     assert found.value.kind == "bad_key"
     assert "****" not in str(found.value)
+
+
+@both
+def test_no_other_key_of_the_environment_takes_the_place_of_the_given_one(
+    server: OpenAIServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin-of-the-environment")
+    assert asked(server, ask, request(LUNA)).text
+    assert "sk-admin" not in str(chats(server)[-1].headers)
 
 
 def test_no_proxy_of_the_environment_comes_between(

@@ -14,8 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from scripted import ScriptedProvider, completion
+from soma_bench.cli import cli
 from soma_bench.comparison import compare_run
 from soma_bench.errors import ConfigError, PrivacyError, ProviderError
 from soma_bench.providers.pool import ProviderPool
@@ -254,6 +256,25 @@ def test_a_busy_trial_is_left_out_of_latencies(store):
     comparison = compare_run(store, plan.run_id)
     assert {row.latency_p95_s for row in comparison.evidence} == {2.0}
     assert {(s.clean, s.busy) for s in comparison.samples.values()} == {(1, 1)}
+
+
+def test_a_trial_beside_other_calls_is_left_out_of_latencies_and_counted(store):
+    plan, _ = execute(store, ScriptedProvider(lambda _: answer(0.0, 2.0)), cases_per_agent=2)
+    crowd = "UPDATE trials SET concurrency = 3, total_s = 40"
+    with sqlite3.connect(store.location) as connection:
+        connection.execute(f"{crowd} WHERE case_id = (SELECT min(case_id) FROM trials)")
+    connection.close()
+    comparison = compare_run(store, plan.run_id)
+    assert {row.latency_p95_s for row in comparison.evidence} == {2.0}
+    assert {(s.clean, s.crowded, s.concurrency) for s in comparison.samples.values()} == {(1, 1, 3)}
+    shown = ["compare", plan.run_id, "--store", store.location]
+    assert "crowded: measure again" not in CliRunner().invoke(cli, shown).output
+    with sqlite3.connect(store.location) as connection:
+        connection.execute(crowd)
+    connection.close()
+    told = CliRunner().invoke(cli, shown).output
+    assert "2 (up to 3)" in told
+    assert "every trial was cold, busy or crowded: measure again" in told
 
 
 def test_each_trial_keeps_its_price_and_by_what_it_is_known(store, monkeypatch):

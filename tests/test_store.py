@@ -137,7 +137,9 @@ def one_store(tmp_path_factory) -> Store:
 seconds = st.floats(0, 1e6, allow_nan=False)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.tuples(seconds, st.booleans(), st.booleans()), min_size=1, max_size=12))
 def test_percentiles_are_those_of_the_clean_trials_to_the_last_digit(one_store, measured):
     rows = planned(cases=len(measured))

@@ -33,6 +33,7 @@ _COLUMNS = [
     ">p95",
     ">cold",
     ">busy",
+    ">crowded",
     ">prompt tok",
     ">output tok",
     ">thinking",
@@ -51,8 +52,9 @@ def compare(run: str, store: str | None, as_json: bool) -> None:
 
     "mean" is the agent's primary metric with its 95 % interval over cases; "unread" counts
     answers that did not parse, were cut off or were refused, each of which scores 0. "cold" counts
-    trials that loaded the model and "busy" those beside which other processes took much of the CPU:
-    p50 and p95 are over the other trials, or over all where there are none. "beside it" shows some
+    trials that loaded the model, "busy" those beside which other processes took much of the CPU, and
+    "crowded" those beside which the sweep had other calls under way, up to so many at a time: p50
+    and p95 are over the other trials, or over all where there are none. "beside it" shows some
     figures of the agent and the rates of failed answers by kind; --json has all of them.
 
     "against the best" compares each target with the agent's highest mean on the cases that both have
@@ -118,7 +120,10 @@ def _print(comparison: Comparison) -> None:
                 click.echo(told)
             click.echo()
     if not all(samples.clean for samples in comparison.samples.values()):
-        click.echo("! every trial was cold or busy: measure again on a quiet machine")
+        click.echo(
+            "! every trial was cold, busy or crowded: measure again on a quiet machine, with"
+            " concurrency: 1 in the sweep's limits"
+        )
     if any(row.synthetic for row in comparison.evidence):
         click.echo("* synthetic weights: derived for tests, no evidence about a deployable model")
 
@@ -138,6 +143,7 @@ def _cells(
         seconds(row.latency_p95_s) + ("" if samples.clean else " !"),
         str(samples.cold),
         str(samples.busy),
+        f"{samples.crowded} (up to {samples.concurrency})" if samples.crowded else "0",
         _tokens(row.prompt_tokens),
         _tokens(row.output_tokens),
         _tokens(row.thinking_tokens),

@@ -10,6 +10,11 @@ of 2023, one of the two at a time (``top_p`` where it is given), a temperature o
 neither while they think. Later models sample as they do, none takes a seed, and the context window
 is the model's own: what a model does not take is not sent, so that one sweep can hold for all its
 targets, and greedy decoding is no promise of this provider.
+
+The SDK has the connection, the key, the errors and the events of a stream. Its typed methods are
+passed over: making models of every event takes much of the CPU time of a call, and what comes in is
+checked where it is read, since the SDK does not. ``messages.create`` also warns of a retiring model
+at each call, through the process's warnings; `soma_bench.providers.lifecycle` is where that is told.
 """
 
 from __future__ import annotations
@@ -21,8 +26,7 @@ from importlib.metadata import version
 import anthropic
 import httpx2
 from anthropic import AsyncAnthropic, AsyncStream
-from anthropic.types import Message as Answer
-from anthropic.types import ModelInfo, RawMessageStreamEvent
+from anthropic.types import ModelInfo
 from pydantic import SecretStr
 
 from soma_bench.errors import ProviderError, ProviderFailure
@@ -42,6 +46,8 @@ from soma_bench.types import (
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
+_MESSAGES = "/v1/messages"
+
 _ERRORS = (anthropic.AnthropicError, httpx2.HTTPError, ValueError, RecursionError)
 """What the SDK lets through: its own errors, those of a connection that breaks while an answer is
 read, and those of JSON or UTF-8 that cannot be decoded."""
@@ -109,19 +115,18 @@ class Claude:
         clock = Clock("claude", limits)
         try:
             answer = await clock.wait_whole(
-                # Not `messages.create`: that warns of a retiring model at each call, through the
-                # process's warnings; `soma_bench.providers.lifecycle` is where it is told.
                 client.post(
-                    "/v1/messages",
+                    _MESSAGES,
                     body=call.body,
                     options={"headers": call.headers, "timeout": remote.timeout(limits)},
-                    cast_to=Answer,
+                    cast_to=httpx2.Response,
                 )
             )
+            heard = answer.json()
         except _ERRORS as error:
             failure = self._failure(error, limits)
         else:
-            return call.read(answer, clock)
+            return call.read(heard, clock)
         # Outside of the block, so that no error of the SDK, which holds the request's headers, is
         # in the failure's chain.
         raise await self._explained(failure, request.model)
@@ -133,16 +138,16 @@ class Claude:
         model = await self._model(request.model, limits, streaming=True)
         call = Call(request, model)
         clock = Clock("claude", limits)
-        opened: AsyncStream[RawMessageStreamEvent] | None = None
+        opened: AsyncStream[object] | None = None
         try:
             opened = events = await clock.wait_next(
                 client.post(
-                    "/v1/messages",
+                    _MESSAGES,
                     body={**call.body, "stream": True},
                     options={"headers": call.headers, "timeout": remote.timeout(limits)},
-                    cast_to=Answer,
+                    cast_to=object,
                     stream=True,
-                    stream_cls=AsyncStream[RawMessageStreamEvent],
+                    stream_cls=AsyncStream[object],
                 )
             )
             while (event := await clock.wait_next(anext(events, None))) is not None:

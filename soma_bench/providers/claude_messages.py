@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from anthropic import transform_schema
-from anthropic.types import Message as Answer
 
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers import remote
@@ -80,53 +79,51 @@ class Call:
                 self.body["temperature"] = min(request.options.temperature, 1.0)
         self._text: list[str] = []
         self._thinking: list[str] = []
-        self._stop_reason: str | None = None
+        self._stop_reason: object = None
         self._ended = False
         self._counted: dict[str, Any] = {}
         self._thinking_tokens: int | None = None
 
-    def read(self, answer: object, clock: Clock) -> Completion:
-        """The completion that a whole answer holds.
+    def read(self, answer: Any, clock: Clock) -> Completion:
+        """The completion that a whole answer, decoded from its JSON, holds.
 
         Raises:
             ProviderError: it holds none.
         """
-        if not isinstance(answer, Answer):
-            raise remote.malformed("claude")
         try:
-            for block in answer.content:
+            for block in answer["content"]:
                 self._opened(block)
-            self._stop_reason = answer.stop_reason
-            self._count(answer.usage)
+            self._stop_reason = answer.get("stop_reason")
+            self._count(answer["usage"])
             self._ended = True
             return self.whole(clock)
-        except (AttributeError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise remote.malformed("claude") from None
 
     def hear(self, event: Any) -> Chunk | None:
-        """The piece of text that an event of the stream brings, if it does.
+        """The piece of text that an event of the stream, decoded from its JSON, brings, if it does.
 
         Raises:
             ProviderError: (``malformed``) it is not in the documented form.
         """
         try:
-            kind = event.type
+            kind = event["type"]
             if kind == "content_block_delta":
-                delta = event.delta
-                if delta.type == "text_delta":
-                    return self._said(delta.text)
-                if delta.type == "thinking_delta":
-                    return self._thought(delta.thinking)
+                delta = event["delta"]
+                if delta["type"] == "text_delta":
+                    return self._said(delta["text"])
+                if delta["type"] == "thinking_delta":
+                    return self._thought(delta["thinking"])
             elif kind == "content_block_start":
-                return self._opened(event.content_block)
+                return self._opened(event["content_block"])
             elif kind == "message_start":
-                self._count(event.message.usage)
+                self._count(event["message"]["usage"])
             elif kind == "message_delta":
-                self._stop_reason = event.delta.stop_reason
-                self._count(event.usage)
+                self._stop_reason = event["delta"].get("stop_reason")
+                self._count(event["usage"])
             elif kind == "message_stop":
                 self._ended = True
-        except (AttributeError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise remote.malformed("claude") from None
         return None
 
@@ -147,7 +144,7 @@ class Call:
                 "prompt and answer need more than the model's context window; shorten the prompt",
                 kind="context_too_long",
             )
-        if reason not in _FINISH:
+        if not isinstance(reason, str) or reason not in _FINISH:
             raise ProviderError(
                 "claude", f"the answer ended for the reason {reason!r}", kind="malformed"
             )
@@ -163,16 +160,16 @@ class Call:
 
     def _opened(self, block: Any) -> Chunk | None:
         """A block may begin with text, though the API's own begin empty."""
-        if block.type == "text":
-            return self._said(block.text)
-        if block.type == "thinking":
-            return self._thought(block.thinking)
+        if block["type"] == "text":
+            return self._said(block["text"])
+        if block["type"] == "thinking":
+            return self._thought(block["thinking"])
         return None
 
     def _said(self, text: object) -> Chunk | None:
         if not text:
             return None
-        if not isinstance(text, str):  # the SDK does not check
+        if not isinstance(text, str):  # nobody else checks
             raise remote.malformed("claude")
         self._text.append(text)
         return Chunk(text=text)
@@ -190,12 +187,10 @@ class Call:
         if usage is None:
             return
         for name in _COUNTERS:
-            value = getattr(usage, name, None)
-            if value is not None:
+            if (value := usage.get(name)) is not None:
                 self._counted[name] = value
-        details = getattr(usage, "output_tokens_details", None)
-        if details is not None:
-            self._thinking_tokens = details.thinking_tokens
+        if details := usage.get("output_tokens_details"):
+            self._thinking_tokens = details.get("thinking_tokens")
 
     def _usage(self) -> Usage:
         counted = self._counted

@@ -6,9 +6,6 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion
-
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers import remote
 from soma_bench.providers.base import refuse_what_cannot_be_honoured
@@ -66,38 +63,36 @@ class Call:
         self._usage = Usage()
         self._measured: dict[str, float] = {}
 
-    def read(self, answer: object, clock: Clock) -> Completion:
-        """The completion that a whole answer holds.
+    def read(self, answer: Any, clock: Clock) -> Completion:
+        """The completion that a whole answer, decoded from its JSON, holds.
 
         Raises:
             ProviderError: it holds none.
         """
-        if not isinstance(answer, ChatCompletion):
-            raise remote.malformed("openai")
         try:
-            choice = answer.choices[0]
-            self._take(choice.message)
-            self._finish = choice.finish_reason
+            choice = answer["choices"][0]
+            self._take(choice["message"])
+            self._finish = choice["finish_reason"]
             self._count(answer)
             return self.whole(clock)
         except (AttributeError, IndexError, KeyError, TypeError):
             raise remote.malformed("openai") from None
 
     def hear(self, chunk: Any) -> Chunk | None:
-        """The piece of text that a chunk of the stream brings, if it does.
+        """The piece of text that a chunk of the stream, decoded from its JSON, brings, if it does.
 
         Raises:
             ProviderError: (``malformed``) it is not in the documented form.
         """
         try:
             piece = None
-            if choices := chunk.choices:
+            if choices := chunk["choices"]:
                 choice = choices[0]
-                piece = self._take(choice.delta)
-                if choice.finish_reason is not None:
-                    self._finish = choice.finish_reason
+                piece = self._take(choice["delta"])
+                if (reason := choice.get("finish_reason")) is not None:
+                    self._finish = _text(reason)
                     self._count(chunk)
-            if chunk.usage is not None:
+            if chunk.get("usage") is not None:
                 self._count(chunk)
         except (AttributeError, IndexError, KeyError, TypeError):
             raise remote.malformed("openai") from None
@@ -131,13 +126,11 @@ class Call:
 
     def _take(self, message: Any) -> Chunk | None:
         """Take the text of a message or of a piece of one."""
-        content = message.content
-        thoughts = None
+        content = message.get("content")
         # Where a compatible server puts the thoughts of its models.
-        if extra := message.model_extra:
-            thoughts = extra.get("reasoning_content") or extra.get("reasoning")
-        if message.refusal:
-            self._refusal.append(_text(message.refusal))
+        thoughts = message.get("reasoning_content") or message.get("reasoning")
+        if refusal := message.get("refusal"):
+            self._refusal.append(_text(refusal))
         if not content and not thoughts:
             return None
         if content:
@@ -147,19 +140,18 @@ class Call:
         return Chunk(text=content or "", thinking=thoughts or "")
 
     def _count(self, answer: Any) -> None:
-        if isinstance(answer.usage, CompletionUsage):
-            usage = answer.usage
-            prompt, output = usage.prompt_tokens_details, usage.completion_tokens_details
+        if isinstance(usage := answer.get("usage"), dict):
+            prompt = usage.get("prompt_tokens_details") or {}
+            output = usage.get("completion_tokens_details") or {}
             self._usage = Usage(
-                prompt_tokens=getattr(usage, "prompt_tokens", None),
-                cached_tokens=prompt.cached_tokens if prompt else None,
-                cache_write_tokens=prompt.cache_write_tokens if prompt else None,
-                output_tokens=getattr(usage, "completion_tokens", None),
-                thinking_tokens=output.reasoning_tokens if output else None,
+                prompt_tokens=usage.get("prompt_tokens"),
+                cached_tokens=prompt.get("cached_tokens"),
+                cache_write_tokens=prompt.get("cache_write_tokens"),
+                output_tokens=usage.get("completion_tokens"),
+                thinking_tokens=output.get("reasoning_tokens"),
             )
         # llama.cpp measures its own work.
-        timings = (answer.model_extra or {}).get("timings")
-        if isinstance(timings, Mapping):
+        if isinstance(timings := answer.get("timings"), dict):
             self._measured = {
                 "prefill_s": timings["prompt_ms"] / 1000,
                 "decode_s": timings["predicted_ms"] / 1000,
@@ -167,7 +159,7 @@ class Call:
 
 
 def _text(value: object) -> str:
-    """A piece of text; the SDK does not check that it is one."""
+    """A piece of text; nobody else checks that it is one."""
     if not isinstance(value, str):
         raise remote.malformed("openai")
     return value

@@ -207,13 +207,14 @@ def _rated(rates: _Rates, fresh: int, cached: int, written: int, output: int) ->
 def _by_list(target: Target, usage: Usage) -> Cost:
     now = datetime.now(UTC)
     flat = _flat(target.provider, target.model, now.replace(minute=0, second=0, microsecond=0))
+    if isinstance(flat, Cost):
+        return flat
     if flat is not None and (usd := flat.price(usage)) is not None:
         return Cost(usd=usd, basis="price list", source=flat.source)
     # A third of a second to import, which commands without a cloud target need not spend.
     from genai_prices import Usage as Counts
     from genai_prices import calc_price
 
-    release = _release()
     # Both count alike: the input has the cached and the cache-written tokens in it, the output the
     # thinking ones.
     counts = Counts(
@@ -229,17 +230,10 @@ def _by_list(target: Target, usage: Usage) -> Cost:
             provider_id=_VENDORS[target.provider],
             genai_request_timestamp=now,
         )
-    except LookupError:
-        return _unknown(
-            f"{release} has no price for {target.model}; add one to a file of your own and name it"
-            " in SOMA_BENCH_PRICES"
-        )
     except ValueError as error:
-        return _unknown(f"{release} cannot price these token counts: {error}")
-    if found.model_price.input_mtok is None or found.model_price.output_mtok is None:
-        return _unknown(f"{release} has no price per token for {target.model}")
+        return _unknown(f"{_release()} cannot price these token counts: {error}")
     return Cost(
-        usd=float(found.total_price), basis="price list", source=f"{release}: {found.model.id}"
+        usd=float(found.total_price), basis="price list", source=f"{_release()}: {found.model.id}"
     )
 
 
@@ -264,10 +258,11 @@ class _Flat:
 
 
 @lru_cache(maxsize=256)
-def _flat(provider: ProviderName, model: str, hour: datetime) -> _Flat | None:
+def _flat(provider: ProviderName, model: str, hour: datetime) -> _Flat | Cost | None:
     """A model's rates in an hour: the library takes longer to price a call than a call may cost.
 
-    None where the library has no price, or one that is not simply so much a token.
+    Where the library has no price for it, the cost that every call then has; None where its price
+    is not simply so much a token.
     """
     from genai_prices import Usage as Counts
     from genai_prices import calc_price
@@ -280,7 +275,12 @@ def _flat(provider: ProviderName, model: str, hour: datetime) -> _Flat | None:
             provider_id=_VENDORS[provider],
             genai_request_timestamp=hour,
         )
-    except (LookupError, ValueError):
+    except LookupError:
+        return _unknown(
+            f"{_release()} has no price for {model}; add one to a file of your own and name it in"
+            " SOMA_BENCH_PRICES"
+        )
+    except ValueError:
         return None
     below = math.inf
     rates: dict[str, float | None] = {}
@@ -291,7 +291,7 @@ def _flat(provider: ProviderName, model: str, hour: datetime) -> _Flat | None:
             price = price.base
         rates[name] = None if price is None else float(price)
     if rates["input"] is None or rates["output"] is None:
-        return None
+        return _unknown(f"{_release()} has no price per token for {model}")
     return _Flat(_Rates.model_validate(rates), below, f"{_release()}: {found.model.id}")
 
 

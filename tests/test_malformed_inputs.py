@@ -357,7 +357,7 @@ def test_a_sweep_that_cannot_be_run_leaves_no_store(
 def test_a_sweep_of_more_trials_than_anyone_would_run_is_refused_at_once(
     folder: Path, call: Callable[..., Result]
 ) -> None:
-    budgets = ", ".join(str(number) for number in range(1, 51))
+    budgets = ", ".join(str(number) for number in range(1, 301))
     models = "".join(
         f"  - {{provider: llamacpp, model: m{number}, thinking: [{budgets}]}}\n"
         for number in range(10)
@@ -366,7 +366,7 @@ def test_a_sweep_of_more_trials_than_anyone_would_run_is_refused_at_once(
     tail = tail[tail.index("repeats") :].replace("repeats: 1", "repeats: 1000")
     (folder / "sweep.yaml").write_text(head + models + tail)
     result = call("sweep", folder / "sweep.yaml", "--store", folder / "runs.db")
-    assert_refused(result, "1000000 trials", "lower repeats")
+    assert_refused(result, "6000000 trials", "lower repeats")
     assert not (folder / "runs.db").exists()
 
 

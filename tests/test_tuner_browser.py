@@ -27,7 +27,8 @@ SHOTS = os.environ.get("SOMA_BENCH_SCREENSHOTS")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The notebooks beside a store with a drawn run, as in a checkout."""
     root = tmp_path_factory.mktemp("checkout")
-    (root / "notebooks").mkdir()
+    for name in ("notebooks", "routing_profiles"):
+        (root / name).mkdir()
     shutil.copy(ROOT / "notebooks" / "tuner.ipynb", root / "notebooks")
     notebook = json.loads((ROOT / "notebooks" / "03_tune_and_export.ipynb").read_text())
     cell = next(c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", ()))

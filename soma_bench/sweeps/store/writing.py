@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from functools import cached_property
 from itertools import islice
 from operator import itemgetter
 from typing import Any
@@ -79,12 +81,18 @@ class Writing(Database):
         rows = sorted(map(row_of, trials), key=itemgetter("key"))
         if not rows:
             return
+        self._execute(self._keep_trial, rows)
+
+    @cached_property
+    def _keep_trial(self) -> Any:
+        """Made once, because making it takes longer than writing a trial."""
         insert = self._insert(TRIALS)
-        update = {name: insert.excluded[name] for name in rows[0] if name != "key"}
-        statement = insert.on_conflict_do_update(
-            index_elements=["key"], set_=update, where=TRIALS.c.status == "error"
+        names = (field.name for field in fields(TrialRecord) if field.name != "key")
+        return insert.on_conflict_do_update(
+            index_elements=["key"],
+            set_={name: insert.excluded[name] for name in names},
+            where=TRIALS.c.status == "error",
         )
-        self._execute(statement, rows)
 
     def save_scores(self, scores: Iterable[ScoreRecord]) -> None:
         """Keep scores, replacing those of the same trial, case and scorer version."""

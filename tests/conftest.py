@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from soma_bench.settings import models_dir
+
+
+def pytest_configure() -> None:
+    """Let SIGINT be heard: a shell that runs the tests in the background has all children ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

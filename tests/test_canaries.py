@@ -51,7 +51,7 @@ from soma_bench.routing.recognizers import Recognizer, presidio
 from soma_bench.routing.router import Router
 from soma_bench.types import AgentName, Limits, PrivacyLevel, ProviderName, Request, Target
 
-EXAMPLES = int(os.environ.get("SOMA_BENCH_CANARIES", "300"))
+EXAMPLES = int(os.environ.get("SOMA_BENCH_CANARIES", "200"))
 
 IDENTIFIERS = Identifiers(values=frozenset({"Quillfeather, Zebedee", "MRN-77012345", "1947-08-19"}))
 MARK = "zirconium-walrus"

@@ -527,13 +527,7 @@ def test_a_stopped_sweep_says_so_and_can_be_resumed(
     )
     store = folder / "runs.db"
     command = [COMMAND, "sweep", folder / "sweep.yaml", "--store", store, "--json"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A shell that runs the tests in the background has them ignore SIGINT, and so their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     ended = 0
     while not ended and process.poll() is None:
         time.sleep(0.1)

@@ -25,6 +25,7 @@ import psutil
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 
+from soma_bench.comparison import compare_run
 from soma_bench.providers import Backend, create_provider
 from soma_bench.providers.openai_chat import Call
 from soma_bench.providers.openai_models import UNKNOWN
@@ -92,8 +93,10 @@ def declared(trials: int, concurrency: int) -> Sweep:
     )
 
 
-async def sweep(base_url: str, trials: int, concurrency: int, watch: list[int]) -> Taken:
-    """The same by the sweep engine, stored and all."""
+async def sweep(
+    base_url: str, trials: int, concurrency: int, watch: list[int], *, compared: bool = False
+) -> Taken:
+    """The same by the sweep engine, stored and all, and on demand scored and compared."""
     with tempfile.TemporaryDirectory() as folder, Store(f"{folder}/runs.db", create=True) as store:
         backend = Backend(base_url=base_url, api_key=SecretStr("none"))
         async with ProviderPool(lambda name: create_provider(name, backend)) as pool:
@@ -105,6 +108,8 @@ async def sweep(base_url: str, trials: int, concurrency: int, watch: list[int]) 
 
             began, cpu = time.perf_counter(), time.process_time()
             outcome = await run_plan(plan, store, pool, on_progress=on_progress)
+            if compared:
+                compare_run(store, plan.run_id)
             cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
         assert outcome.called == len(plan.trials), outcome
         assert sum(1 for _ in store.finished_positions(plan.run_id)) == len(plan.trials)

@@ -1,7 +1,8 @@
 """A loopback server that speaks Chat Completions, answers after a known delay, and does little else.
 
 What it sends is what OpenAI documents for a streamed answer: a chunk with the role, pieces of text, a
-chunk with the finish reason, one with the usage, ``[DONE]``. Run it as a process of its own, so that
+chunk with the finish reason, one with the usage, ``[DONE]``; who does not ask for a stream gets the
+answer as one object. Run it as a process of its own, so that
 its CPU time is not the client's: ``python benchmarks/loopback_server.py DELAY_MS`` prints its port.
 """
 
@@ -41,6 +42,22 @@ STREAM = b"".join(
         b"data: [DONE]\n\n",
     ]
 )
+WHOLE = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": ANSWER},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": _USAGE,
+    }
+).encode()
 LISTING = json.dumps(
     {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "me"}]}
 ).encode()
@@ -74,17 +91,22 @@ class _Connection(asyncio.Protocol):
                 length = int(head[at + 15 :].split(b"\r\n", 1)[0])
             if len(self._heard) < end + 4 + length:
                 return
+            body = self._heard[end + 4 : end + 4 + length]
             self._heard = self._heard[end + 4 + length :]
+            streamed = b'"stream":true' in body.replace(b": ", b":")
             if head.startswith(b"get"):
                 self._transport.write(_reply(b"application/json", LISTING))
             elif self._delay_s:
-                asyncio.get_running_loop().call_later(self._delay_s, self._answer)
+                asyncio.get_running_loop().call_later(self._delay_s, self._answer, streamed)
             else:
-                self._answer()
+                self._answer(streamed)
 
-    def _answer(self) -> None:
+    def _answer(self, streamed: bool) -> None:
         if not self._transport.is_closing():
-            self._transport.write(_reply(b"text/event-stream", STREAM))
+            if streamed:
+                self._transport.write(_reply(b"text/event-stream", STREAM))
+            else:
+                self._transport.write(_reply(b"application/json", WHOLE))
 
 
 async def serve(delay_s: float) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from soma_bench.cli.output import dollars, json_option, print_json, print_table, store_option
+from soma_bench.cli.options import store_option
+from soma_bench.cli.output import dollars, json_option, print_json, print_table
 from soma_bench.costs import (
     HARDWARE_USD,
     PER_MONTH,

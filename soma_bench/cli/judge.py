@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from soma_bench.cli.output import json_option, print_json, print_table, store_option
+from soma_bench.cli.options import store_option
+from soma_bench.cli.output import json_option, print_json, print_table
 from soma_bench.errors import ConfigError
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.scoring.agreement import Estimate

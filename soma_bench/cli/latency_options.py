@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from soma_bench.cli.output import Command
+from soma_bench.cli.options import Command
 from soma_bench.latency.load import Load
 from soma_bench.types import AGENTS, PRIVACY_LEVELS, AgentName, Options, PrivacyLevel
 

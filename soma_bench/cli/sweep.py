@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from soma_bench.cli.cluster import cluster_options
+from soma_bench.cli.options import store_option
 from soma_bench.cli.output import (
     dollars,
     gibibytes,
@@ -22,7 +23,6 @@ from soma_bench.cli.output import (
     print_json,
     print_table,
     seconds,
-    store_option,
     tell_of_retirements,
 )
 from soma_bench.settings import store_location

@@ -10,6 +10,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from soma_bench.settings import models_dir
+from soma_bench.sweeps.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,13 @@ def embedded_models() -> Path:
     folder = models_dir()
     pull(folder)
     return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store of its own for each test, made anew."""
+    with Store(str(tmp_path / "runs.db"), create=True) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from routing_examples import profile_content, row
 from scored_trials import scored_trial
-from scripted import ScriptedProvider
+from scripted import ScriptedProvider, example_answer
 from soma_bench import plots
-from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.budgets import budget_steps
 from soma_bench.call_times import call_times
 from soma_bench.notebooks.orders import order_times
@@ -238,12 +237,8 @@ def test_both_orders_are_reckoned_and_those_that_run_are_timed(monkeypatch):
     ]
     assert all(one.measured_s is None for one in reckoned)
 
-    def example(request: Any) -> str:
-        agent = next(a for a in AGENT_BY_NAME.values() if a.system == request.messages[0].content)
-        return agent.write(agent.examples[0][1])
-
     def pool(_factory: Any) -> ProviderPool:
-        return ProviderPool(lambda _: ScriptedProvider(example))
+        return ProviderPool(lambda _: ScriptedProvider(example_answer))
 
     monkeypatch.setattr("soma_bench.notebooks.orders.ProviderPool", pool)
     seen: list[str] = []

@@ -6,9 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from soma_bench.cli import cli
 
 ROOT = Path(__file__).parent.parent
 COMMAND = str(Path(sys.executable).with_name("soma-bench"))
@@ -44,7 +48,7 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> bool:
 COMMANDS = [
     *("doctor", "models", "cases", "sweep", "score", "compare", "optimize", "confirm", "gate"),
     *("profile", "export", "route", "costs", "judge", "run", "replay", "serve", "report"),
-    *("notebook", "store", "latency"),
+    *("notebook", "store", "latency", "worker"),
 ]
 
 
@@ -59,6 +63,30 @@ def test_help_lists_every_command():
     result = call("--help")
     assert result.returncode == 0
     assert all(f"  {command} " in result.stdout for command in COMMANDS)
+    assert set(COMMANDS) == set(cli.list_commands(click.Context(cli)))
+
+
+def leaves(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for part in command.list_commands(context):
+            below = command.get_command(context, part)
+            assert below is not None
+            yield from leaves(below, f"{name} {part}".strip())
+    else:
+        yield name, command
+
+
+LEAVES = dict(leaves(cli, ""))
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_has_an_example_speaks_json_and_explains_its_options(name):
+    command = LEAVES[name]
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert (command.epilog or "").startswith(f"Example: soma-bench {name} ")
+    assert [option.name for option in options if not option.help] == []
+    assert any("--json" in option.opts for option in options) == (name != "worker")
 
 
 HEAVY = {"numpy", "pandas", "scipy", "matplotlib", "sqlalchemy", "pydantic", "xllamacpp"}

@@ -14,9 +14,9 @@ from rich.console import Console
 from soma_bench.cases.images import has_image
 from soma_bench.cli.latency_options import Asked, asking_options, read_asked
 from soma_bench.cli.latency_output import print_changes, print_report
+from soma_bench.cli.options import read_target
 from soma_bench.cli.output import json_option, print_json
 from soma_bench.environment import read_environment
-from soma_bench.errors import ConfigError
 from soma_bench.files import write_atomically
 from soma_bench.latency.baseline import Change, compare_reports
 from soma_bench.latency.door import Door
@@ -90,7 +90,7 @@ def latency(
     objectives = parse_objectives(slo) if slo is not None else {}
     baseline = None if baseline_path is None else load_report(baseline_path)
     profile = None if profile_path is None else load_profile(profile_path)
-    parsed = [_target(text) for text in dict.fromkeys(targets)]
+    parsed = [read_target(text) for text in dict.fromkeys(targets)]
     report = asyncio.run(_measure(asked, parsed, profile, objectives))
     if out is not None:
         write_atomically(out, report_text(report))
@@ -115,13 +115,6 @@ def _has_failures(report: Report) -> bool:
     levels = [level for target in report.targets for level in target.levels]
     cold = [sample for target in report.targets for sample in target.cold]
     return any(level.failures for level in levels) or any(sample.failure for sample in cold)
-
-
-def _target(text: str) -> Target:
-    try:
-        return Target.parse(text)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 async def _measure(

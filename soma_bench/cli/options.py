@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from soma_bench.errors import ConfigError
 from soma_bench.settings import DEFAULT_STORE, STORE_VARIABLE
-from soma_bench.types import AGENTS
+from soma_bench.types import AGENTS, Target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 """A command's function, before or after an option is given to it."""
@@ -39,3 +40,15 @@ agents_option = click.option(
     multiple=True,
     help="Only this agent. Repeatable. [default: all]",
 )
+
+
+def read_target(text: str, option: str | None = None) -> Target:
+    """The target that an option, or an argument, names.
+
+    Raises:
+        ConfigError: it names none; the message says which option, and why.
+    """
+    try:
+        return Target.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}" if option else str(error)) from error

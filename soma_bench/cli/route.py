@@ -45,7 +45,13 @@ _PROFILE = "routing_profiles/demo.json"
     type=click.Choice(get_args(Complexity)),
     help="The complexity of the case, where there is no input. [default: moderate]",
 )
-@click.option("--need", type=click.Choice(get_args(Need)), default="interactive", show_default=True)
+@click.option(
+    "--need",
+    type=click.Choice(get_args(Need)),
+    default="interactive",
+    show_default=True,
+    help="Whether somebody waits for the answer.",
+)
 @click.option(
     "--privacy",
     type=click.Choice(PRIVACY_LEVELS),

@@ -51,7 +51,7 @@ from soma_bench.routing.recognizers import Recognizer, presidio
 from soma_bench.routing.router import Router
 from soma_bench.types import AgentName, Limits, PrivacyLevel, ProviderName, Request, Target
 
-EXAMPLES = int(os.environ.get("SOMA_BENCH_CANARIES", "300"))
+EXAMPLES = int(os.environ.get("SOMA_BENCH_CANARIES", "200"))
 
 IDENTIFIERS = Identifiers(values=frozenset({"Quillfeather, Zebedee", "MRN-77012345", "1947-08-19"}))
 MARK = "zirconium-walrus"
@@ -259,7 +259,9 @@ def recognizer(kind: str) -> Recognizer:
 
 
 def provider(name: ProviderName, example: Example, servers: Servers) -> Provider:
-    limits = Limits(connect_s=0.25, first_token_s=0.25, between_tokens_s=0.25, total_s=0.25)
+    limits = Limits(
+        connect_s=0.25, first_token_s=0.25, between_tokens_s=0.25, total_s=0.25, load_s=0.25
+    )
     if name == "llamacpp":
 
         def fails(request: Request) -> str:
@@ -339,7 +341,14 @@ def play(
 
             async with ProviderPool(make) as pool:
                 environment = example.environment(servers)
-                router = Router(example.profile(servers), pool, environment=environment, retry_s=0)
+                router = Router(
+                    example.profile(servers),
+                    pool,
+                    environment=environment,
+                    retry_s=0,
+                    # A server that hangs before its model was ever loaded looks like one that loads.
+                    load_s=0.25,
+                )
                 await _ask(router, example)
 
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,6 @@ import pytest
 
 from soma_bench.comparison import compare_run
 from soma_bench.notebooks.run import run_notebook
-from soma_bench.providers.quantize import quantize
 from soma_bench.routing.constraints import Constraints
 from soma_bench.routing.profile import Profile, save_profile
 from soma_bench.strict_yaml import parse_yaml
@@ -31,29 +31,10 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("0*.ipynb"))
 SUITES = ROOT / "data" / "suites"
-SWEEP = f"""\
-name: small
-suites:
-  alignment: {SUITES}/alignment.jsonl
-  radiologist: {SUITES}/radiologist.jsonl
-  pathologist: {SUITES}/pathologist.jsonl
-  report_writer: {SUITES}/report_writer.jsonl
-  qc_reviewer: {SUITES}/qc_reviewer.jsonl
-cases_per_agent: 1
-targets:
-  - provider: llamacpp
-    model: smollm2-135m-instruct-q4_1
-    thinking: [off, 8]
-  - provider: llamacpp
-    model: smollm2-135m-instruct-q4_0
-    thinking: [off]
-    agents: [alignment]
-options: {{seed: 1, context_tokens: 2048, cache_prompt: true}}
-"""
 KILLED = f"""\
 name: killed
 suites: {{alignment: {SUITES}/alignment.jsonl}}
-cases_per_agent: 5
+cases_per_agent: 4
 targets:
   - {{provider: llamacpp, model: smollm2-135m-instruct-q4_1, thinking: [off]}}
 options: {{seed: 2, context_tokens: 1024}}
@@ -63,14 +44,9 @@ QUIET = ("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory, embedded_models: Path) -> Path:
+def measured(tmp_path_factory: pytest.TempPathFactory, measured_sweep: Path) -> Path:
     """A folder with a small sweep, measured, and its store."""
-    quantize(["Q4_0"], embedded_models)
-    folder = tmp_path_factory.mktemp("measured")
-    (folder / "small.yaml").write_text(SWEEP)
-    outcome = asyncio.run(execute_sweep(folder / "small.yaml", str(folder / "runs.db")))
-    assert (outcome.called, outcome.failed) == (11, 0)
-    return folder
+    return Path(shutil.copytree(measured_sweep, tmp_path_factory.mktemp("notebooks") / "measured"))
 
 
 def execute(name: str, folder: Path, **parameters: Any) -> nbformat.NotebookNode:
@@ -144,7 +120,14 @@ def test_the_gates_notebook_says_yes_and_no(measured: Path) -> None:
     passed = execute("08_ci_gate", measured, run="small", **asked)
     assert "The gate is passed" in printed(passed)
 
-    part = sweep_from({**parse_yaml(SWEEP, "small"), "name": "part", "suites": ALIGNMENT}, "part")
+    part = sweep_from(
+        {
+            **parse_yaml((measured / "small.yaml").read_text(), "small"),
+            "name": "part",
+            "suites": ALIGNMENT,
+        },
+        "part",
+    )
     ended = asyncio.run(execute_sweep(PlacedSweep(part, measured), store))
     assert ended.called == 0, "its trials are those of the whole sweep"
     outcome = run_notebook(
@@ -226,12 +209,12 @@ def test_a_sweep_killed_in_papermill_is_completed_from_its_file_and_nothing_is_t
     assert finished.returncode == 0, finished.stderr
     shown = printed(nbformat.read(tmp_path / "out.ipynb", as_version=4))
     assert "killed" in shown
-    assert "is complete: 5 trials" in shown
-    assert stored(tmp_path) == 5
+    assert "is complete: 4 trials" in shown
+    assert stored(tmp_path) == 4
     rows = sqlite3.connect(tmp_path / "runs.db")
     counts = rows.execute("SELECT count(*), count(DISTINCT key) FROM run_trials").fetchone()
     rows.close()
-    assert counts == (5, 5)
+    assert counts == (4, 4)
 
 
 def stored(folder: Path) -> int:

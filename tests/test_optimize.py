@@ -129,7 +129,7 @@ def assert_conflict_cannot_be_shorter(
 
 
 ORDERS: tuple[Order, ...] = ("sequential", "parallel", "either")
-INSTANCES = int(os.environ.get("SOMA_BENCH_BRUTE_FORCE", "300"))
+INSTANCES = int(os.environ.get("SOMA_BENCH_BRUTE_FORCE", "120"))
 """How many seeded tables are tried; thousands of others were once."""
 
 

@@ -31,7 +31,7 @@ from soma_bench.routing.signing import (
     sign_profile,
 )
 
-MUTATIONS = int(os.environ.get("SOMA_BENCH_FUZZ", "2500"))
+MUTATIONS = int(os.environ.get("SOMA_BENCH_FUZZ", "1500"))
 SOON = datetime.now(UTC) + timedelta(days=30)
 
 

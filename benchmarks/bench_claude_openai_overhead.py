@@ -10,28 +10,21 @@ else the machine does then meets both. Targets: 1.15 for a call, 1.3 for a strea
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 from pydantic import SecretStr
+from side_by_side import Work, compare, served
 
 from soma_bench.providers.base import Provider
 from soma_bench.providers.claude import Claude
 from soma_bench.providers.openai import OpenAI
 from soma_bench.types import Message, Request
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
 CLAUDE_KEY, OPENAI_KEY = "sk-ant-canary-0123456789abcdef", "sk-proj-canary-0123456789abcdef"
 CLAUDE_MODEL, OPENAI_MODEL = "claude-sonnet-5-5", "gpt-6-luna"
-ROUNDS = 15
 CALLS = 20
 STREAMS = 4
 TOKENS = 200
@@ -41,7 +34,6 @@ TOKEN_TARGET = 1.3
 SYSTEM = "You are a radiologist. Answer in JSON."
 USER = "The CT shows a solid nodule of 8 mm in the right upper lobe. " * 20
 TURNS: list[Any] = [{"role": "user", "content": USER}]
-Work = Callable[[], Awaitable[None]]
 
 
 def asked(model: str) -> Request:
@@ -112,44 +104,20 @@ def ours(provider: Provider, request: Request) -> tuple[Work, Work]:
     return call, stream
 
 
-async def cpu_s(work: Work, times: int) -> float:
-    """CPU seconds of this process for one piece of work."""
-    started = time.process_time()
-    for _ in range(times):
-        await work()
-    return (time.process_time() - started) / times
-
-
-async def compare(bare: Work, here: Work, times: int) -> tuple[float, float, float]:
-    """Median CPU seconds of each, and the median of their ratio over the rounds."""
-    await cpu_s(bare, times)
-    await cpu_s(here, times)
-    pairs = []
-    for turn in range(ROUNDS):
-        # Who goes first changes, so that neither always meets a warm cache.
-        if turn % 2:
-            here_s = await cpu_s(here, times)
-            pairs.append((await cpu_s(bare, times), here_s))
-        else:
-            bare_s = await cpu_s(bare, times)
-            pairs.append((bare_s, await cpu_s(here, times)))
-    ratio = median(mine / theirs for theirs, mine in pairs)
-    return median(pair[0] for pair in pairs), median(pair[1] for pair in pairs), ratio
-
-
 async def measure(name: str, bare: tuple[Work, Work], here: tuple[Work, Work]) -> bool:
     """Measure and print; whether both targets are met."""
     call = await compare(bare[0], here[0], CALLS)
-    stream = await compare(bare[1], here[1], STREAMS)
+    token = await compare(bare[1], here[1], STREAMS, parts=TOKENS)
     met = True
-    for what, found, parts, target in (
-        ("complete(), a call", call, 1, CALL_TARGET),
-        ("stream(), a token", stream, TOKENS, TOKEN_TARGET),
+    for what, found, target in (
+        ("complete(), a call", call, CALL_TARGET),
+        ("stream(), a token", token, TOKEN_TARGET),
     ):
-        there_us, here_us = (seconds / parts * 1e6 for seconds in found[:2])
-        print(f"{name:7} {what:20} {there_us:8.1f} us bare, {here_us:8.1f} us here", end="")
-        print(f", ratio {found[2]:.2f} (target {target})")
-        met = met and found[2] <= target
+        print(
+            f"{name:7} {what:20} {found.bare_s * 1e6:8.1f} us bare,"
+            f" {found.ours_s * 1e6:8.1f} us here, ratio {found.ratio:.2f} (target {target})"
+        )
+        met = met and found.ratio <= target
     return met
 
 
@@ -171,30 +139,10 @@ async def measure_openai(url: str) -> bool:
     return met
 
 
-@contextmanager
-def served(name: str) -> Iterator[str]:
-    """The address of a test server in a process of its own."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", f"servers.{name}"],
-        cwd=TESTS,
-        env={"PATH": ""},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout
-    assert server.stdin
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.stdin.close()
-        server.wait(10)
-
-
 def main() -> None:
-    with served("claude") as url:
+    with served("-m", "servers.claude") as url:
         met = asyncio.run(measure_claude(url))
-    with served("openai") as url:
+    with served("-m", "servers.openai") as url:
         met = asyncio.run(measure_openai(url)) and met
     sys.exit(0 if met else 1)
 

@@ -10,21 +10,15 @@ else the machine does then meets both. Targets: 1.15 for a call, 1.3 for a strea
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from statistics import median
 
 import ollama as sdk
+from side_by_side import compare, served
 
 from soma_bench.providers.ollama import Ollama
 from soma_bench.types import Message, Options, Request
 
-ROOT = Path(__file__).resolve().parent.parent
 MODEL = "qwen3:8b"
-ROUNDS = 15
 CALLS = 20
 STREAMS = 4
 TOKENS = 200
@@ -67,69 +61,32 @@ async def our_stream(provider: Ollama) -> None:
     assert count == TOKENS
 
 
-async def cpu_s(work: Callable[[], Awaitable[None]], times: int) -> float:
-    """CPU seconds of this process for one piece of work."""
-    started = time.process_time()
-    for _ in range(times):
-        await work()
-    return (time.process_time() - started) / times
-
-
-async def compare(
-    bare: Callable[[], Awaitable[None]], ours: Callable[[], Awaitable[None]], times: int
-) -> tuple[float, float, float]:
-    """Median CPU seconds of each, and the median of their ratio over the rounds."""
-    await cpu_s(bare, times)
-    await cpu_s(ours, times)
-    pairs = []
-    for turn in range(ROUNDS):
-        # Who goes first changes, so that neither always meets a warm cache.
-        if turn % 2:
-            ours_s = await cpu_s(ours, times)
-            pairs.append((await cpu_s(bare, times), ours_s))
-        else:
-            bare_s = await cpu_s(bare, times)
-            pairs.append((bare_s, await cpu_s(ours, times)))
-    ratio = median(mine / theirs for theirs, mine in pairs)
-    return median(pair[0] for pair in pairs), median(pair[1] for pair in pairs), ratio
-
-
 async def measure(url: str) -> bool:
     """Measure and print; whether both targets are met."""
     client = sdk.AsyncClient(url, trust_env=False)
     provider = Ollama(base_url=url)
     call = await compare(lambda: sdk_call(client), lambda: our_call(provider), CALLS)
-    stream = await compare(lambda: sdk_stream(client), lambda: our_stream(provider), STREAMS)
+    token = await compare(
+        lambda: sdk_stream(client), lambda: our_stream(provider), STREAMS, parts=TOKENS
+    )
     await provider.close()
     await client.close()
-    token = [seconds / TOKENS for seconds in stream[:2]]
-    print(
-        f"complete(), a call:  {call[0] * 1e6:8.1f} us bare, {call[1] * 1e6:8.1f} us here", end=""
-    )
-    print(f", ratio {call[2]:.2f} (target {CALL_TARGET})")
-    print(
-        f"stream(), a token:   {token[0] * 1e6:8.1f} us bare, {token[1] * 1e6:8.1f} us here", end=""
-    )
-    print(f", ratio {stream[2]:.2f} (target {TOKEN_TARGET})")
-    return call[2] <= CALL_TARGET and stream[2] <= TOKEN_TARGET
+    met = True
+    for what, found, target in (
+        ("complete(), a call:", call, CALL_TARGET),
+        ("stream(), a token:", token, TOKEN_TARGET),
+    ):
+        print(
+            f"{what:20} {found.bare_s * 1e6:8.1f} us bare, {found.ours_s * 1e6:8.1f} us here,"
+            f" ratio {found.ratio:.2f} (target {target})"
+        )
+        met = met and found.ratio <= target
+    return met
 
 
 def main() -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "servers.ollama"],
-        cwd=ROOT / "tests",
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout
-    assert server.stdin
-    try:
-        met = asyncio.run(measure(server.stdout.readline().strip()))
-    finally:
-        server.stdin.close()
-        server.wait(10)
+    with served("-m", "servers.ollama") as url:
+        met = asyncio.run(measure(url))
     sys.exit(0 if met else 1)
 
 

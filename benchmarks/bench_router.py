@@ -12,15 +12,11 @@ Targets: 300 us a call and 30 us a streamed token over the bare library.
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import ollama as sdk
+from side_by_side import compare, served
 
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.environment import read_environment
@@ -31,9 +27,7 @@ from soma_bench.routing.profile import Profile
 from soma_bench.routing.router import Routed, Router
 from soma_bench.types import AGENTS
 
-ROOT = Path(__file__).resolve().parent.parent
 MODEL = "qwen3:8b"
-ROUNDS = 15
 CALLS = 20
 STREAMS = 4
 TOKENS = 200
@@ -105,75 +99,33 @@ async def our_stream(router: Router) -> None:
     assert isinstance(event, Routed)
 
 
-async def cpu_s(work: Callable[[], Awaitable[None]], times: int) -> float:
-    """CPU seconds of this process for one piece of work."""
-    started = time.process_time()
-    for _ in range(times):
-        await work()
-    return (time.process_time() - started) / times
-
-
-async def compare(
-    bare: Callable[[], Awaitable[None]], ours: Callable[[], Awaitable[None]], times: int
-) -> tuple[float, float, float, float]:
-    """Median CPU seconds of each, and the medians of their ratio and difference over the rounds."""
-    await cpu_s(bare, times)
-    await cpu_s(ours, times)
-    pairs = []
-    for turn in range(ROUNDS):
-        # Who goes first changes, so that neither always meets a warm cache.
-        if turn % 2:
-            ours_s = await cpu_s(ours, times)
-            pairs.append((await cpu_s(bare, times), ours_s))
-        else:
-            bare_s = await cpu_s(bare, times)
-            pairs.append((bare_s, await cpu_s(ours, times)))
-    return (
-        median(theirs for theirs, _ in pairs),
-        median(mine for _, mine in pairs),
-        median(mine / theirs for theirs, mine in pairs),
-        median(mine - theirs for theirs, mine in pairs),
-    )
-
-
 async def measure(url: str) -> bool:
     """Measure and print; whether both targets are met."""
     client = sdk.AsyncClient(url, trust_env=False)
     async with ProviderPool(lambda _: Ollama(base_url=url)) as providers:
         router = Router(profile(), providers, environment=read_environment(None))
         call = await compare(lambda: sdk_call(client), lambda: our_call(router), CALLS)
-        stream = await compare(lambda: sdk_stream(client), lambda: our_stream(router), STREAMS)
+        token = await compare(
+            lambda: sdk_stream(client), lambda: our_stream(router), STREAMS, parts=TOKENS
+        )
     await client.close()
-    token = (stream[0] / TOKENS, stream[1] / TOKENS, stream[2], stream[3] / TOKENS)
     met = True
-    for name, (bare_s, ours_s, ratio, more_s), target_us in (
+    for name, found, target_us in (
         ("ask(), a call:     ", call, CALL_TARGET_US),
         ("stream(), a token: ", token, TOKEN_TARGET_US),
     ):
         print(
-            f"{name} {bare_s * 1e6:7.1f} us bare, {ours_s * 1e6:7.1f} us here, ratio {ratio:.2f},"
-            f" difference {more_s * 1e6:6.1f} us (target {target_us:g} us)"
+            f"{name} {found.bare_s * 1e6:7.1f} us bare, {found.ours_s * 1e6:7.1f} us here,"
+            f" ratio {found.ratio:.2f}, difference {found.more_s * 1e6:6.1f} us"
+            f" (target {target_us:g} us)"
         )
-        met = met and more_s * 1e6 <= target_us
+        met = met and found.more_s * 1e6 <= target_us
     return met
 
 
 def main() -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        cwd=ROOT / "tests",
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout
-    assert server.stdin
-    try:
-        met = asyncio.run(measure(server.stdout.readline().strip()))
-    finally:
-        server.stdin.close()
-        server.wait(10)
+    with served("-c", SERVER) as url:
+        met = asyncio.run(measure(url))
     sys.exit(0 if met else 1)
 
 

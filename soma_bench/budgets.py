@@ -60,7 +60,7 @@ def budget_steps(scored: Iterable[ScoredTrial]) -> list[Step]:
     groups: dict[tuple[AgentName, str], dict[Thinking | None, Mapping[str, _Answered]]]
     groups = defaultdict(dict)
     for (agent, target), by_case in _by_target(scored).items():
-        groups[agent, f"{target.provider}:{target.model}"][target.thinking] = by_case
+        groups[agent, target.whole_model][target.thinking] = by_case
     found = []
     for agent, model in sorted(groups, key=lambda key: (AGENTS.index(key[0]), key[1])):
         settings = groups[agent, model]

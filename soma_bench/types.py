@@ -105,7 +105,12 @@ class Target:
 
     def __str__(self) -> str:
         query = "" if self.thinking is None else f"?thinking={self.thinking}"
-        return f"{self.provider}:{self.model}{query}"
+        return f"{self.whole_model}{query}"
+
+    @property
+    def whole_model(self) -> str:
+        """``provider:model``: the target without its thinking setting."""
+        return f"{self.provider}:{self.model}"
 
     @property
     def quantization(self) -> str | None:

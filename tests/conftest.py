@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from soma_bench.settings import models_dir
+from soma_bench.sweeps.store import Store
 
 
 def pytest_configure() -> None:
@@ -33,6 +34,13 @@ def embedded_models() -> Path:
     folder = models_dir()
     pull(folder)
     return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store of its own for each test, made anew."""
+    with Store(str(tmp_path / "runs.db"), create=True) as opened:
+        yield opened
 
 
 SUITES = Path(__file__).parent.parent / "data" / "suites"

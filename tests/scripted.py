@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.providers.base import Availability, Capabilities
 from soma_bench.types import Chunk, Completion, ModelIdentity, Request, Timings, Usage
 
@@ -15,6 +16,12 @@ def completion(text: str, *, finish: str = "stop") -> Completion:
         usage=Usage(prompt_tokens=10, cached_tokens=0, output_tokens=5, thinking_tokens=0),
         timings=Timings(load_s=0.0, first_token_s=0.01, total_s=0.02),
     )
+
+
+def example_answer(request: Request) -> str:
+    """What the asked agent's first worked example answers, whatever the case."""
+    agent = next(a for a in AGENT_BY_NAME.values() if a.system == request.messages[0].content)
+    return agent.write(agent.examples[0][1])
 
 
 class ScriptedProvider:

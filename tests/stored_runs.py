@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from soma_bench.agents import AGENT_BY_NAME
+from soma_bench.cases.base import Case
 from soma_bench.cases.suite import load_suite
 from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.sweeps.environment import describe_environment
@@ -64,77 +66,93 @@ def store_run(
     for agent in AGENTS:
         suite = load_suite(SUITES / f"{agent}-generated.jsonl").take(cases)
         for target in targets:
-            model = f"{target.provider}:{target.model}"
             skill = draw.betavariate(5, 3)
             speed = draw.uniform(0.5, 8) * (1 if target.is_local else 0.4)
             price = 0.0001 if target.is_local else draw.uniform(0.001, 0.01)
+            size = round(sizes[target.whole_model] * GIB) if target.is_local else None
             for case in suite.cases:
                 key = f"{run_id}-{agent}-{target}-{case.id}"
-                planned.append(
-                    PlannedRow(
-                        key=key,
-                        agent=agent,
-                        suite=suite.name,
-                        case_digest=case.digest,
-                        case=case.model_dump(mode="json"),
-                    )
-                )
-                trials.append(
-                    TrialRecord(
-                        key=key,
-                        agent=agent,
-                        target=str(target),
-                        provider=target.provider,
-                        model=target.model,
-                        quantization=target.quantization,
-                        thinking=str(target.thinking),
-                        case_id=case.id,
-                        repeat=0,
-                        status="done",
-                        request={},
-                        identity={},
-                        synthetic=False,
-                        answer="{}",
-                        finish="stop",
-                        prompt_tokens=400,
-                        output_tokens=120,
-                        load_s=0.0,
-                        total_s=speed * draw.uniform(0.8, 1.6),
-                        start="warm",
-                        busy=False,
-                        memory_bytes=round(sizes[model] * GIB) if target.is_local else None,
-                        cost_usd=price,
-                        ended_at=ENDED,
-                    )
-                )
-                scores.append(
-                    ScoreRecord(
-                        key=key,
-                        case_digest=case.digest,
-                        scorer_version=SCORER_BY_AGENT[agent].version,
-                        primary_value=min(1.0, max(0.0, draw.gauss(skill, 0.25))),
-                        failure=None,
-                        parts=None,
-                    )
-                )
-    run = RunRecord(
+                planned.append(planned_row(key, suite.name, case))
+                seconds = speed * draw.uniform(0.8, 1.6)
+                trials.append(trial(key, target, case, seconds, size, price))
+                scores.append(score(key, case, draw.gauss(skill, 0.25)))
+    sweep = sweep_json(name, models, thinking, cases)
+    store.begin_run(run_record(run_id, name, sweep, targets), planned)
+    for row in trials:
+        store.record(row)
+    store.save_scores(scores)
+    return run_id
+
+
+def planned_row(key: str, suite: str, case: Case) -> PlannedRow:
+    return PlannedRow(
+        key=key,
+        agent=case.agent,
+        suite=suite,
+        case_digest=case.digest,
+        case=case.model_dump(mode="json"),
+    )
+
+
+def trial(
+    key: str, target: Target, case: Case, total_s: float, memory_bytes: int | None, cost_usd: float
+) -> TrialRecord:
+    """A trial that was answered by a warm model, all of whose other figures are the same."""
+    return TrialRecord(
+        key=key,
+        agent=case.agent,
+        target=str(target),
+        provider=target.provider,
+        model=target.model,
+        quantization=target.quantization,
+        thinking=str(target.thinking),
+        case_id=case.id,
+        repeat=0,
+        status="done",
+        request={},
+        identity={},
+        synthetic=False,
+        answer="{}",
+        finish="stop",
+        prompt_tokens=400,
+        output_tokens=120,
+        load_s=0.0,
+        total_s=total_s,
+        start="warm",
+        busy=False,
+        memory_bytes=memory_bytes,
+        cost_usd=cost_usd,
+        ended_at=ENDED,
+    )
+
+
+def score(key: str, case: Case, primary: float) -> ScoreRecord:
+    return ScoreRecord(
+        key=key,
+        case_digest=case.digest,
+        scorer_version=SCORER_BY_AGENT[case.agent].version,
+        primary_value=min(1.0, max(0.0, primary)),
+        failure=None,
+        parts=None,
+    )
+
+
+def run_record(
+    run_id: str, name: str, sweep: dict[str, object], targets: Sequence[Target]
+) -> RunRecord:
+    return RunRecord(
         id=run_id,
         name=name,
         plan_digest="sha256:" + "0" * 64,
         epoch=0,
-        sweep=sweep_json(name, models, thinking, cases),
+        sweep=sweep,
         started_at=ENDED,
         environment={
             **describe_environment(),
             "suites": dict.fromkeys(AGENTS, "sha256:" + "1" * 64),
             "prompts": {agent: AGENT_BY_NAME[agent].digest for agent in AGENTS},
             "models": {
-                f"{t.provider}:{t.model}": {"weights_digest": "sha256:" + "2" * 64} for t in targets
+                target.whole_model: {"weights_digest": "sha256:" + "2" * 64} for target in targets
             },
         },
     )
-    store.begin_run(run, planned)
-    for trial in trials:
-        store.record(trial)
-    store.save_scores(scores)
-    return run_id

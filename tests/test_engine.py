@@ -62,12 +62,6 @@ class Slow(ScriptedProvider):
         )
 
 
-@pytest.fixture
-def store(tmp_path):
-    with Store(str(tmp_path / "runs.db"), create=True) as opened:
-        yield opened
-
-
 def execute(store: Store, provider: ScriptedProvider, **changes) -> tuple[Plan, Outcome]:
     async def go() -> tuple[Plan, Outcome]:
         async with ProviderPool(lambda _: provider) as pool:

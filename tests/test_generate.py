@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from report_texts import faultless_report
+from slice_readings import faultless_reading
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.agents.alignment import AlignmentOutput
 from soma_bench.agents.pathologist import Diagnosis, PathologistOutput
@@ -202,25 +203,7 @@ def test_right_answers_to_messages_and_slices_score_1():
         )
         assert SCORER_BY_AGENT["alignment"].score(answer, reading).primary == 1
     for case in cases("radiologist"):
-        findings = tuple(
-            Finding(
-                id=f"F{number}",
-                kind=truth.kind,
-                laterality=truth.laterality,
-                location=truth.location,
-                size_mm=round(truth.size_mm),
-                characteristics=truth.characteristics,
-                severity=truth.severity,
-                confidence=90,
-            )
-            for number, truth in enumerate(case.reference.findings, start=1)
-        )
-        answer = RadiologistOutput(
-            findings=findings,
-            measurements=(),
-            incidental=(),
-            technical_quality=case.reference.technical_quality,
-        )
+        answer = faultless_reading(case.reference)
         assert SCORER_BY_AGENT["radiologist"].score(answer, case.reference).primary == 1
 
 

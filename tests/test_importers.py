@@ -350,7 +350,14 @@ def test_file_that_is_not_of_the_format_is_refused_in_one_sentence(tmp_path, nam
     kind = FORMAT_BY_NAME[name]
     more = {"mapping": mapping(tmp_path)} if kind.needs_mapping else {}
     result, out = imported(tmp_path, name, content, kind.agents[0], **more)
-    assert isinstance(result.exception, ConfigError) or result.exit_code == 1, result.output
+    if isinstance(result.exception, SystemExit):
+        assert result.exit_code == 1
+        assert "nothing imported: " in result.output
+    else:
+        assert isinstance(result.exception, ConfigError), result.exception
+        said = str(result.exception)
+        assert said.startswith(str(tmp_path / "given"))
+        assert said.isprintable()
     assert not out.exists()
 
 
@@ -360,6 +367,7 @@ def test_missing_file_is_refused(tmp_path, name):
     more = {"mapping": mapping(tmp_path)} if kind.needs_mapping else {}
     result, out = imported(tmp_path, name, tmp_path / "none", kind.agents[0], **more)
     assert isinstance(result.exception, ConfigError)
+    assert str(tmp_path / "none") in str(result.exception)
     assert not out.exists()
 
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
+from made_up_runs import store_run
 from scripted import ScriptedProvider, completion
 from soma_bench.cli.judge import judge as judge_command
 from soma_bench.errors import ConfigError, PrivacyError, ProviderError
@@ -491,6 +492,30 @@ def test_wrong_label_is_refused_by_file_and_line(tmp_path, changes, why):
     path.write_text(json.dumps(row) + "\n" + json.dumps({**row, **changes}) + "\n")
     with pytest.raises(ConfigError, match=rf"labels\.jsonl:2: .*{why}"):
         load_labels(path)
+
+
+def test_sample_command_writes_labels_to_give_and_apart_from_them_whose_they_are(tmp_path):
+    store_run(tmp_path / "runs.db", agents=("alignment",), cases=4)
+    out, key = tmp_path / "labels.jsonl", tmp_path / "labels.key.jsonl"
+    command = [
+        *("sample", "made-up", "--agent", "alignment", "--ask", "side:Is a side named?"),
+        *("--count", "5", "--out", str(out), "--store", str(tmp_path / "runs.db"), "--json"),
+    ]
+    done = CliRunner().invoke(judge_command, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {
+        "answers": 5,
+        "questions": 5,
+        "out": str(out),
+        "key": str(key),
+    }
+    assert len({row.id for row in load_labels(out)}) == 5
+    assert set(load_keys(key)) == {row.id for row in load_labels(out)}
+    assert "llamacpp:" not in out.read_text()
+    before = out.read_bytes()
+    again = CliRunner().invoke(judge_command, command)
+    assert "is there already and may hold labels" in str(again.exception)
+    assert out.read_bytes() == before
 
 
 def test_calibrate_command_says_no_without_enough_labels_and_yes_with_them(tmp_path):

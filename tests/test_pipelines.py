@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from routing_examples import profile_content
-from scripted import ScriptedProvider, completion
+from scripted import ScriptedProvider, completion, example_answer
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.agents.alignment import AlignmentOutput
 from soma_bench.agents.qc_reviewer import QCReviewerOutput
@@ -182,10 +182,6 @@ def test_a_breach_of_privacy_ends_it():
 @pytest.fixture
 def profile_file(tmp_path, monkeypatch) -> Path:
     """A profile all of whose targets answer as their agents' first worked example does."""
-
-    def example_answer(request):
-        agent = next(a for a in AGENT_BY_NAME.values() if a.system == request.messages[0].content)
-        return agent.write(agent.examples[0][1])
 
     def pool(_factory) -> ProviderPool:
         return ProviderPool(lambda _: ScriptedProvider(example_answer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,8 @@ def test_wrong_target_is_refused(tmp_path: Path, role: str, target: str, why: st
 def test_same_model_with_other_thinking_is_another_target(tmp_path: Path) -> None:
     content = profile_content()
     content["routing"]["radiologist"]["fallback"] = "ollama:vision?thinking=off"
-    assert resolve(load_profile(written(tmp_path, content)), "radiologist").fallback is not None
+    route = resolve(load_profile(written(tmp_path, content)), "radiologist")
+    assert route.fallback == replace(route.primary, thinking="off") != route.primary
 
 
 @pytest.mark.parametrize(

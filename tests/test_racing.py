@@ -171,12 +171,6 @@ SHARES = {"good": 1.0, "fair": 0.95, "poor": 0.2, "none": 0.0}
 
 
 @pytest.fixture
-def store(tmp_path):
-    with Store(str(tmp_path / "runs.db"), create=True) as opened:
-        yield opened
-
-
-@pytest.fixture
 def suite(tmp_path) -> Path:
     """30 dev cases, two of them one cluster, and 10 held out."""
     rows = [json.loads(line) for line in SUITE.read_text().splitlines()]

@@ -69,12 +69,6 @@ def cloud(name: str, script=lambda _: ANSWER) -> ScriptedProvider:
     return provider
 
 
-@pytest.fixture
-def store(tmp_path):
-    with Store(str(tmp_path / "runs.db"), create=True) as opened:
-        yield opened
-
-
 def test_every_trial_runs_once_and_a_second_execution_calls_nothing(store):
     provider = ScriptedProvider(lambda _: ANSWER)
     plan, first = execute(store, provider)

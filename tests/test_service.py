@@ -487,7 +487,11 @@ def test_a_client_that_leaves_a_talk_closes_the_models_stream(fresh):
         lines = response.iter_lines()
         while '"chunk"' not in next(lines):
             pass
-    wait_until(lambda: "talk:radiologist" in fresh.model.cancelled)
+        assert fresh.model.cancelled == []
+    wait_until(lambda: fresh.model.cancelled == ["talk:radiologist"])
+    with fresh.client() as client:
+        wait_until(lambda: client.get("/health").json()["openRequests"] == 0)
+        assert client.get(f"/session/{session_id}").json()["hasReport"]
 
 
 def wait_until(holds, seconds: float = 10.0) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import get_args
 
 import pytest
 
 from asking import Agents, example
-from soma_bench.errors import AnswerError, ConfigError, SessionError, SomaError
-from soma_bench.pipeline import AnalysisResult, Session, SessionStore
+from soma_bench.errors import AnswerError, SessionError, SomaError
+from soma_bench.pipeline import AnalysisResult, Session
 from soma_bench.pipeline.sessions import TRANSITIONS, State
 
 STATES = get_args(State)
@@ -143,23 +142,3 @@ def test_a_case_is_not_analysed_twice_at_once():
         assert len(agents.of("radiologist")) == 1
 
     asyncio.run(go())
-
-
-def test_the_store_gives_each_session_an_id_of_its_own_and_forgets_what_is_removed():
-    store = SessionStore()
-    sessions = [store.create(example()) for _ in range(3)]
-    assert all(store.get(session.id) is session for session in sessions)
-    assert all(a.id != b.id for a, b in pairwise(sessions))
-    store.remove(sessions[0].id)
-    assert len(store) == 2
-    for call in (store.get, store.remove):
-        with pytest.raises(ConfigError, match="there is none"):
-            call(sessions[0].id)
-
-
-def test_the_store_keeps_every_session_that_threads_create():
-    store = SessionStore()
-    analysis = example()
-    with ThreadPoolExecutor(8) as pool:
-        sessions = list(pool.map(lambda _: store.create(analysis), range(200)))
-    assert len(store) == len({session.id for session in sessions}) == 200

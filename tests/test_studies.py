@@ -14,23 +14,20 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from routing_examples import profile_content, row
-from scripted import ScriptedProvider
+from scored_trials import scored_trial
+from scripted import ScriptedProvider, example_answer
 from soma_bench import plots
-from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.budgets import budget_steps
 from soma_bench.call_times import call_times
-from soma_bench.cases.suite import load_suite
 from soma_bench.notebooks.orders import order_times
 from soma_bench.notebooks.study_tables import call_table, quantization_table, step_table
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.quantizations import quantized_targets
 from soma_bench.routing.profile import Profile
 from soma_bench.sweeps.scores import ScoredTrial
-from soma_bench.sweeps.store import ScoreRecord
 from soma_bench.types import AGENTS
 
 SUITES = Path(__file__).parent.parent / "data" / "suites"
-CASE = load_suite(SUITES / "alignment.jsonl").cases[0]
 
 
 def trials(
@@ -56,24 +53,14 @@ def trials(
         **fields,
     }
     return [
-        ScoredTrial(
-            trial={
-                "agent": agent,
-                "target": target,
-                "case_id": f"case-{number}",
-                "identity": {"weights_bytes": 90 << 20},
-                "synthetic": synthetic,
-                **{k: v[number] if isinstance(v, list) else v for k, v in plain.items()},
-            },
-            case=CASE,
-            score=ScoreRecord(
-                key="k",
-                case_digest="d",
-                scorer_version=1,
-                primary_value=value,
-                failure=None,
-                parts=None,
-            ),
+        scored_trial(
+            value,
+            agent=agent,
+            target=target,
+            case_id=f"case-{number}",
+            identity={"weights_bytes": 90 << 20},
+            synthetic=synthetic,
+            **{k: v[number] if isinstance(v, list) else v for k, v in plain.items()},
         )
         for number, value in enumerate(scores)
     ]
@@ -250,12 +237,8 @@ def test_both_orders_are_reckoned_and_those_that_run_are_timed(monkeypatch):
     ]
     assert all(one.measured_s is None for one in reckoned)
 
-    def example(request: Any) -> str:
-        agent = next(a for a in AGENT_BY_NAME.values() if a.system == request.messages[0].content)
-        return agent.write(agent.examples[0][1])
-
     def pool(_factory: Any) -> ProviderPool:
-        return ProviderPool(lambda _: ScriptedProvider(example))
+        return ProviderPool(lambda _: ScriptedProvider(example_answer))
 
     monkeypatch.setattr("soma_bench.notebooks.orders.ProviderPool", pool)
     seen: list[str] = []

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from report_texts import faultless_report
+from slice_readings import faultless_reading
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.agents.alignment import AlignmentOutput
 from soma_bench.agents.base import Strict
 from soma_bench.agents.pathologist import Diagnosis, PathologistOutput
 from soma_bench.agents.qc_reviewer import Issue, QCReviewerOutput
-from soma_bench.agents.radiologist import Finding, RadiologistOutput, Region
+from soma_bench.agents.radiologist import Finding, Region
 from soma_bench.agents.report_writer import HEADINGS, read_report
 from soma_bench.cases.base import Case
 from soma_bench.cases.report_writer import ReportFact, ReportWriterReference
@@ -93,8 +94,14 @@ def test_every_published_line_validates_against_the_published_schema(agent):
     schema = json.loads((SUITES / "case.schema.json").read_text("utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    for line in (SUITES / f"{agent}.jsonl").read_text("utf-8").splitlines():
-        validator.validate(json.loads(line))
+    lines = (SUITES / f"{agent}.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == len(cases(agent))
+    for line in lines:
+        row = json.loads(line)
+        assert [error.message for error in validator.iter_errors(row)] == [], row["id"]
+        assert not validator.is_valid({**row, "surprise": 1})
+        for part in ("input", "reference"):
+            assert not validator.is_valid({k: v for k, v in row.items() if k != part})
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -193,29 +200,11 @@ def test_quality_is_good_exactly_where_the_exam_names_nothing_that_limits_it(cas
 
 @each_case("radiologist")
 def test_reporting_exactly_the_truth_scores_1(case):
-    findings = tuple(
-        Finding(
-            id=f"F{number}",
-            kind=truth.kind,
-            laterality=truth.laterality,
-            location=truth.location,
-            size_mm=round(truth.size_mm),
-            characteristics=truth.characteristics,
-            severity=truth.severity,
-            confidence=90,
-        )
-        for number, truth in enumerate(case.reference.findings, start=1)
-    )
-    answer = RadiologistOutput(
-        findings=findings,
-        measurements=(),
-        incidental=(),
-        technical_quality=case.reference.technical_quality,
-    )
+    answer = faultless_reading(case.reference)
     score = SCORER_BY_AGENT["radiologist"].score(answer, case.reference)
     assert score.primary == 1
     assert score.parts["technical_quality_right"]
-    assert score.parts["characteristics_right"] == len(findings)
+    assert score.parts["characteristics_right"] == len(case.reference.findings)
 
 
 def diagnosis(name: str, code: str) -> PathologistOutput:

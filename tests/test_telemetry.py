@@ -24,7 +24,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from asking import Agents, example, review, reviews
 from routing_examples import profile_content
-from scripted import ScriptedProvider, completion
+from scripted import ScriptedProvider, completion, example_answer
 from soma_bench import telemetry
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.errors import AnswerError, ProviderError
@@ -210,12 +210,8 @@ def test_an_analysis_is_a_tree_of_pipeline_stages_and_calls_without_a_word_of_th
         )
     )
 
-    def answer(request):
-        agent = next(a for a in AGENT_BY_NAME.values() if a.system == request.messages[0].content)
-        return agent.write(agent.examples[0][1])
-
     async def go() -> None:
-        async with ProviderPool(lambda _: ScriptedProvider(answer)) as pool:
+        async with ProviderPool(lambda _: ScriptedProvider(example_answer)) as pool:
             await analyse(example(), Router(profile, pool).ask, order="parallel")
 
     asyncio.run(go())

@@ -10,6 +10,7 @@ import click
 from soma_bench.cases.generate import GENERATOR_BY_AGENT, SEED, suite_text
 from soma_bench.cases.importers.base import Imported, Job, read_cases, write_suite
 from soma_bench.cases.importers.formats import FORMAT_BY_NAME
+from soma_bench.cli.options import agents_option
 from soma_bench.cli.output import json_option, print_json
 from soma_bench.files import write_atomically
 from soma_bench.types import AGENTS, AgentName
@@ -23,13 +24,7 @@ def cases() -> None:
 
 
 @cases.command(epilog="Example: soma-bench cases generate --agent radiologist --seed 7 --out /tmp")
-@click.option(
-    "--agent",
-    "agents",
-    type=click.Choice(AGENTS),
-    multiple=True,
-    help="Only this agent; may be given several times. [default: all]",
-)
+@agents_option
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),

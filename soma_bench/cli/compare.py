@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 import click
 
+from soma_bench.cli.options import store_option
 from soma_bench.cli.output import (
     dollars,
     json_option,
     print_json,
     print_table,
     seconds,
-    store_option,
 )
 from soma_bench.comparison import Comparison, Samples, compare_run, headline_figures
 from soma_bench.routing.evidence import Evidence

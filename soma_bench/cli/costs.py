@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from soma_bench.cli.output import dollars, json_option, print_json, print_table, store_option
+from soma_bench.cli.options import read_target, store_option
+from soma_bench.cli.output import dollars, json_option, print_json, print_table
 from soma_bench.costs import (
     HARDWARE_USD,
     PER_MONTH,
@@ -16,19 +17,30 @@ from soma_bench.costs import (
     scenario,
     usual_scenarios,
 )
-from soma_bench.errors import ConfigError
 from soma_bench.hardware.original import TARGET
 from soma_bench.providers.prices import load_prices
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import load_profile, resolve
 from soma_bench.settings import store_location
-from soma_bench.types import AGENTS, Target
+from soma_bench.types import AGENTS
 
 
 @click.command(epilog="Example: soma-bench costs m4max --profile routing_profiles/mine.json")
 @click.argument("run", required=False)
-@click.option("--cloud", default="claude:claude-sonnet-5-5", show_default=True, metavar="TARGET")
-@click.option("--local", default=str(TARGET), show_default=True, metavar="TARGET")
+@click.option(
+    "--cloud",
+    default="claude:claude-sonnet-5-5",
+    show_default=True,
+    metavar="TARGET",
+    help="What the cloud's part is reckoned with.",
+)
+@click.option(
+    "--local",
+    default=str(TARGET),
+    show_default=True,
+    metavar="TARGET",
+    help="What one's own machine is reckoned with.",
+)
 @click.option("--profile", type=click.Path(path_type=Path), help="Also reckon this profile.")
 @click.option(
     "--per-month",
@@ -64,8 +76,8 @@ def costs(
     prices = load_prices()
     found = list(
         usual_scenarios(
-            _target("--cloud", cloud),
-            _target("--local", local),
+            read_target(cloud, "--cloud"),
+            read_target(local, "--local"),
             prices,
             evidence=evidence,
             per_month=per_month,
@@ -92,13 +104,6 @@ def _evidence(run: str | None, store: str | None) -> tuple[Evidence, ...]:
 
     with Store(store_location(store)) as opened:
         return compare_run(opened, run).evidence
-
-
-def _target(flag: str, text: str) -> Target:
-    try:
-        return Target.parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{flag}: {error}") from error
 
 
 def _record(one: Scenario, cloud: Scenario, hardware: float) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from soma_bench.cli.output import Command
+from soma_bench.cli.options import Command
 from soma_bench.errors import ConfigError
 from soma_bench.files import first_problem
 from soma_bench.routing.constraints import (

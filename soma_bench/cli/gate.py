@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from soma_bench.cli.output import json_option, print_json, print_table, seconds, store_option
+from soma_bench.cli.options import agents_option, store_option
+from soma_bench.cli.output import json_option, print_json, print_table, seconds
 from soma_bench.gate import LEVEL, Change, Gate, Margins, gate_run
 from soma_bench.routing.profile import load_profile
 from soma_bench.settings import store_location
@@ -44,13 +45,7 @@ _DEFAULT = Margins()
     show_default=True,
     help="Share by which calls may cost more.",
 )
-@click.option(
-    "--agent",
-    "agents",
-    type=click.Choice(AGENTS),
-    multiple=True,
-    help="Compare only this agent. Repeatable. [default: all]",
-)
+@agents_option
 @click.option(
     "--level",
     type=click.FloatRange(0, 0.5, min_open=True),

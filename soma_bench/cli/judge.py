@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from soma_bench.cli.output import json_option, print_json, print_table, store_option
+from soma_bench.cli.options import read_target, store_option
+from soma_bench.cli.output import json_option, print_json, print_table
 from soma_bench.errors import ConfigError
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.scoring.agreement import Estimate
@@ -57,7 +58,9 @@ def judge() -> None:
     epilog='Example: soma-bench judge sample demo --agent report_writer --out labels.jsonl --ask "names-side:Does the impression name a side?"'
 )
 @click.argument("run")
-@click.option("--agent", type=click.Choice(AGENTS), required=True)
+@click.option(
+    "--agent", type=click.Choice(AGENTS), required=True, help="Whose answers are to be labelled."
+)
 @click.option(
     "--ask",
     "questions",
@@ -66,11 +69,20 @@ def judge() -> None:
     metavar="ID:QUESTION",
     help="A yes-no question about every answer. Repeatable.",
 )
-@click.option("--count", type=click.IntRange(min=1), default=LEAST_LABELS, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=LEAST_LABELS,
+    show_default=True,
+    help="Answers to draw.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Another seed draws other answers."
+)
 @click.option("--out", type=_PATH, required=True, help="Label file to write.")
 @click.option("--key", type=_PATH, help="Key file to write. [default: OUT with .key.jsonl]")
 @store_option
+@json_option
 def sample(
     run: str,
     agent: str,
@@ -80,6 +92,7 @@ def sample(
     out: Path,
     key: Path | None,
     store: str | None,
+    as_json: bool,
 ) -> None:
     """Draw answers of RUN at random for people to label, without saying whose they are."""
     items = [_question(text) for text in questions]
@@ -97,7 +110,11 @@ def sample(
     rows, keys = draw_sample(candidates, items, count, seed=seed)
     save_rows(keys, key)
     save_rows(rows, out)
-    click.echo(f"{out}: {len(rows)} questions about {count} answers; whose they are: {key}")
+    if as_json:
+        drawn = {"answers": count, "questions": len(rows), "out": str(out), "key": str(key)}
+        print_json(drawn)
+    else:
+        click.echo(f"{out}: {len(rows)} questions about {count} answers; whose they are: {key}")
 
 
 @judge.command(
@@ -108,7 +125,13 @@ def sample(
 @click.option("--judge", "target", metavar="TARGET", help="Ask this model. [default: ask nobody]")
 @click.option("--verdicts", type=_PATH, help="Verdicts to write with --judge, to read without.")
 @click.option("--key", type=_PATH, help="Whose the answers are, for self-preference.")
-@click.option("--repeats", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="How often --judge is asked each question.",
+)
 @click.option(
     "--allow-cloud", is_flag=True, help="Let the answers' texts go to a judge in the cloud."
 )
@@ -130,7 +153,7 @@ def calibrate_command(
     profile and no gate takes its figures.
     """
     rows = load_labels(labels)
-    asked = None if target is None else _target(target)
+    asked = None if target is None else read_target(target, "--judge")
     if asked is not None:
         said = asyncio.run(_ask(asked, rows, repeats, allow_cloud=allow_cloud))
         if verdicts is not None:
@@ -160,13 +183,6 @@ async def _ask(
 def _show_progress(done: int, planned: int) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r{done} of {planned} calls", err=True, nl=done == planned)
-
-
-def _target(text: str) -> Target:
-    try:
-        return Target.parse(text)
-    except ValueError as error:
-        raise ConfigError(f"--judge: {error}") from error
 
 
 def _question(text: str) -> RubricItem:

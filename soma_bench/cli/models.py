@@ -11,7 +11,8 @@ import click
 
 from soma_bench.cli import models_ollama as ollama
 from soma_bench.cli.downloads import download_bar, megabytes
-from soma_bench.cli.output import json_option, print_json, print_table, store_option
+from soma_bench.cli.options import store_option
+from soma_bench.cli.output import json_option, print_json, print_table
 from soma_bench.errors import ConfigError
 from soma_bench.providers.embedded import PUBLISHED, ModelFile, find, survey
 from soma_bench.providers.workspace import Outcome

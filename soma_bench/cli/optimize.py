@@ -10,7 +10,8 @@ import click
 
 from soma_bench.cli.choice import Beside, infeasible_as_json, print_solution, solution_as_json
 from soma_bench.cli.demands import demand_options, read_constraints, read_objective
-from soma_bench.cli.output import json_option, print_json, store_option
+from soma_bench.cli.options import store_option
+from soma_bench.cli.output import json_option, print_json
 from soma_bench.comparison import compare_run
 from soma_bench.optimize import (
     Infeasible,

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from soma_bench.amounts import dollars, gibibytes, seconds
-from soma_bench.settings import DEFAULT_STORE, STORE_VARIABLE
 from soma_bench.types import Target
 
 __all__ = [
-    "Command",
     "dollars",
     "gibibytes",
     "json_option",
     "print_json",
     "print_table",
     "seconds",
-    "store_option",
     "tell_of_retirements",
 ]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-store_option = click.option(
-    "--store",
-    metavar="PATH|URL",
-    help=f"Where trials are kept. [default: ${STORE_VARIABLE}, else {DEFAULT_STORE}]",
-)
 
 
 def print_json(value: Any) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from soma_bench.cli.options import verify_option
 from soma_bench.cli.output import json_option, print_json, print_table, tell_of_retirements
-from soma_bench.cli.verify import verify_option
 from soma_bench.errors import ConfigError
 from soma_bench.files import read_text
 from soma_bench.routing.difference import diff as differences

@@ -63,5 +63,5 @@ def _predicted(targets: set[Target], context_tokens: int) -> dict[str, int]:
         shape, size = architecture(target), weights(target)
         if shape is not None and size is not None:
             need = memory(size.size_bytes, shape, context_tokens)
-            sizes[f"{target.provider}:{target.model}"] = need.total
+            sizes[target.whole_model] = need.total
     return sizes

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from soma_bench.cli.options import verify_option
 from soma_bench.cli.output import dollars, json_option, print_json, print_table, seconds
-from soma_bench.cli.verify import verify_option
 from soma_bench.environment import read_environment
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.replay import (

@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from soma_bench.cli.demands import demand_options, read_constraints, read_objective
-from soma_bench.cli.output import json_option, print_json, store_option
+from soma_bench.cli.options import store_option
+from soma_bench.cli.output import json_option, print_json
 from soma_bench.errors import ConfigError
 from soma_bench.files import write_atomically
 from soma_bench.optimize import Order

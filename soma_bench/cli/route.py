@@ -10,6 +10,7 @@ import click
 from pydantic import BaseModel, ValidationError
 
 from soma_bench.agents import AGENT_BY_NAME
+from soma_bench.cli.options import profile_option
 from soma_bench.cli.output import json_option, print_json, print_table
 from soma_bench.environment import read_environment
 from soma_bench.errors import ConfigError
@@ -31,13 +32,7 @@ _PROFILE = "routing_profiles/demo.json"
     epilog=f"Example: soma-bench route report_writer --profile {_PROFILE} --need batch --explain"
 )
 @click.argument("agent", type=click.Choice(AGENTS))
-@click.option(
-    "--profile",
-    "profile_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The routing profile.",
-)
+@profile_option
 @click.option(
     "--input",
     "input_path",
@@ -50,7 +45,13 @@ _PROFILE = "routing_profiles/demo.json"
     type=click.Choice(get_args(Complexity)),
     help="The complexity of the case, where there is no input. [default: moderate]",
 )
-@click.option("--need", type=click.Choice(get_args(Need)), default="interactive", show_default=True)
+@click.option(
+    "--need",
+    type=click.Choice(get_args(Need)),
+    default="interactive",
+    show_default=True,
+    help="Whether somebody waits for the answer.",
+)
 @click.option(
     "--privacy",
     type=click.Choice(PRIVACY_LEVELS),

@@ -9,8 +9,8 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from soma_bench.cli.options import profile_option, verify_option
 from soma_bench.cli.output import dollars, json_option, print_json, print_table, seconds
-from soma_bench.cli.verify import verify_option
 from soma_bench.environment import read_environment
 from soma_bench.errors import AnswerError, ConfigError
 from soma_bench.files import first_problem, parse_json, read_text
@@ -37,13 +37,7 @@ from soma_bench.routing.router import Router
     epilog="Example: soma-bench run data/examples/*.json --profile routing_profiles/demo.json"
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--profile",
-    "profile_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The routing profile that says where each agent runs.",
-)
+@profile_option
 @click.option(
     "--deadline",
     "deadline_s",

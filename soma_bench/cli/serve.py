@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from pydantic import SecretStr
 
+from soma_bench.cli.options import profile_option
 from soma_bench.cli.output import json_option, print_json
 from soma_bench.errors import ConfigError
 from soma_bench.providers.places import is_loopback
@@ -25,13 +26,7 @@ _PORT = 3000
     epilog="Example: soma-bench serve --profile routing_profiles/demo.json"
     " --cors-origin http://localhost:5173"
 )
-@click.option(
-    "--profile",
-    "profile_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The routing profile that says where each agent runs.",
-)
+@profile_option
 @click.option(
     "--host",
     default="127.0.0.1",

@@ -6,7 +6,8 @@ import dataclasses
 
 import click
 
-from soma_bench.cli.output import json_option, print_json, print_table, store_option
+from soma_bench.cli.options import store_option
+from soma_bench.cli.output import json_option, print_json, print_table
 from soma_bench.settings import store_location
 from soma_bench.sweeps.store import Store
 from soma_bench.sweeps.store.migrate import migrate as migrate_store

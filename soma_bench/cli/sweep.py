@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from soma_bench.cli.cluster import cluster_options
+from soma_bench.cli.options import store_option
 from soma_bench.cli.output import (
     dollars,
     gibibytes,
@@ -21,7 +23,6 @@ from soma_bench.cli.output import (
     print_json,
     print_table,
     seconds,
-    store_option,
     tell_of_retirements,
 )
 from soma_bench.settings import store_location
@@ -38,6 +39,8 @@ from soma_bench.sweeps.runner import Outcome, Progress
 from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.spec import load_sweep
 from soma_bench.sweeps.store import Store
+
+Ended = TypeVar("Ended", Outcome, RaceOutcome)
 
 
 @click.command(epilog="Example: soma-bench sweep sweeps/demo.yaml --dry-run")
@@ -83,16 +86,9 @@ def sweep(
     are measured no further: the best is lost in at most 5 of 100 races (race.alpha in the file).
     The target that is chosen is then measured on the cases that were held out.
     """
-    if strict and not raced:
-        raise click.UsageError("--strict says how to race; give --race too")
-    if raced and dry_run:
-        raise click.UsageError(
-            "what a race takes depends on what it finds; --dry-run without --race says the most"
-        )
-    if cluster and (raced or dry_run or explain_miss):
-        raise click.UsageError(
-            "--cluster runs a whole sweep; leave out --race, --dry-run and --explain-miss"
-        )
+    _refuse_what_does_not_go_together(
+        raced=raced, strict=strict, dry_run=dry_run, explain_miss=explain_miss, cluster=cluster
+    )
     location = store_location(store)
     declared = load_sweep(file)
     tell_of_retirements(target for group in declared.targets for target in group.targets())
@@ -104,26 +100,26 @@ def sweep(
         return
     if raced:
         ended = asyncio.run(_race(file, location, fresh=fresh, strict=strict))
-        if as_json:
-            print_json(dataclasses.asdict(ended))
-        else:
-            _print_race(ended)
+        _show(ended, _print_race, as_json=as_json)
         ctx.exit(1 if any(race.missing for race in ended.races) else 0)
     outcome = asyncio.run(_run(file, location, fresh=fresh, cluster=cluster))
-    if as_json:
-        print_json(dataclasses.asdict(outcome))
-    else:
-        click.echo(
-            f"run {outcome.run_id}: {outcome.total} trials, {outcome.resumed} already stored, "
-            f"{outcome.called} run now, {outcome.failed} failed"
-        )
-        if outcome.stopped_by == "max_cost_usd":
-            click.echo(f"{outcome.left} trials were not run: they might have passed max_cost_usd")
-        if outcome.failed:
-            click.echo(f"the {outcome.failed} failed trials run again with the same command")
-        else:
-            click.echo(f"next: soma-bench compare {outcome.run_id}")
+    _show(outcome, _print_outcome, as_json=as_json)
     ctx.exit(1 if outcome.failed or outcome.left else 0)
+
+
+def _refuse_what_does_not_go_together(
+    *, raced: bool, strict: bool, dry_run: bool, explain_miss: bool, cluster: ClusterUse | None
+) -> None:
+    if strict and not raced:
+        raise click.UsageError("--strict says how to race; give --race too")
+    if raced and dry_run:
+        raise click.UsageError(
+            "what a race takes depends on what it finds; --dry-run without --race says the most"
+        )
+    if cluster and (raced or dry_run or explain_miss):
+        raise click.UsageError(
+            "--cluster runs a whole sweep; leave out --race, --dry-run and --explain-miss"
+        )
 
 
 async def _run(file: Path, location: str, *, fresh: bool, cluster: ClusterUse | None) -> Outcome:
@@ -177,6 +173,26 @@ def _progress_bar(opened: ExitStack) -> Callable[[Progress], None]:
             console.print(f"failed: {trial.agent} on {trial.target}: {progress.error}")
 
     return show
+
+
+def _show(ended: Ended, print_ended: Callable[[Ended], None], *, as_json: bool) -> None:
+    if as_json:
+        print_json(dataclasses.asdict(ended))
+    else:
+        print_ended(ended)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    click.echo(
+        f"run {outcome.run_id}: {outcome.total} trials, {outcome.resumed} already stored, "
+        f"{outcome.called} run now, {outcome.failed} failed"
+    )
+    if outcome.stopped_by == "max_cost_usd":
+        click.echo(f"{outcome.left} trials were not run: they might have passed max_cost_usd")
+    if outcome.failed:
+        click.echo(f"the {outcome.failed} failed trials run again with the same command")
+    else:
+        click.echo(f"next: soma-bench compare {outcome.run_id}")
 
 
 def _print_race(outcome: RaceOutcome) -> None:

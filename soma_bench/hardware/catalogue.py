@@ -59,9 +59,9 @@ class Architecture:
     source: str
     as_of: str
 
-    def kv_bytes_per_token(self, bytes_each: int = 2) -> int:
-        """Bytes of keys and values that a token of context takes; two bytes each are f16."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * bytes_each
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that a token of context takes, each as f16 in two bytes."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,14 +69,12 @@ class Prediction:
         return self.constant_s + self.prefill_s + self.decode_s
 
 
-def memory(
-    weights_bytes: int, shape: Architecture, context_tokens: int, *, overhead: int = OVERHEAD_BYTES
-) -> Memory:
+def memory(weights_bytes: int, shape: Architecture, context_tokens: int) -> Memory:
     """The memory of a model that is loaded with a context window of so many tokens."""
     return Memory(
         weights=weights_bytes,
         context=shape.kv_bytes_per_token() * context_tokens,
-        overhead=overhead,
+        overhead=OVERHEAD_BYTES,
     )
 
 

@@ -95,18 +95,13 @@ def run_notebook(
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; no process is left.
     """
     source = Path(path)
-    notebook = load_notebook(source)
-    declared = declared_parameters(notebook, str(source))
-    values = check_parameters(declared, params or {}, str(source))
+    notebook = _prepared(source, params or {})
     files = _Files(Path(out) if out else DEFAULT_FOLDER / source.name, html=html)
     if files.out.resolve() == source.resolve():
         raise ConfigError(f"{source}: would be replaced by its own outputs; name another by --out")
     folder = Path(cwd or ".")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder to run in")
-    if values:
-        set_parameters(notebook, values)
-    _without_outputs(notebook)
     files.begin(notebook)
     started = time.monotonic()
     try:
@@ -116,11 +111,9 @@ def run_notebook(
         files.fail(notebook, f"was stopped: {type(stop).__name__}")
         raise
     if status in ("done", "no"):
-        files.finish(notebook, status)
-        written = files.out
+        written = files.finish(notebook, status)
     else:
-        files.fail(notebook, f"ended in cell {cell}: {error}")
-        written = files.failed
+        written = files.fail(notebook, f"ended in cell {cell}: {error}")
     return Outcome(
         status=status,
         notebook=written,
@@ -129,6 +122,17 @@ def run_notebook(
         error=error,
         cell=cell,
     )
+
+
+def _prepared(source: Path, params: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """The notebook with its parameters and without the outputs of an earlier run."""
+    notebook = load_notebook(source)
+    declared = declared_parameters(notebook, str(source))
+    values = check_parameters(declared, params, str(source))
+    if values:
+        set_parameters(notebook, values)
+    _without_outputs(notebook)
+    return notebook
 
 
 def load_notebook(path: Path) -> nbformat.NotebookNode:
@@ -196,7 +200,7 @@ class _Files:
 
     def __init__(self, out: Path, *, html: bool) -> None:
         self.out = out
-        self.failed = out.with_name(f"{out.stem}.failed.ipynb")
+        self._failed = out.with_name(f"{out.stem}.failed.ipynb")
         self._running = out.with_name(f"{out.stem}.running.ipynb")
         self._previous = out.with_name(f"{out.stem}.previous.ipynb")
         self._html = html
@@ -207,7 +211,7 @@ class _Files:
             raise ConfigError(f"{self.out}: must end in .ipynb")
         self._mark(notebook, "running")
         self.keep(notebook)
-        _remove(self.failed)
+        _remove(self._failed)
         for old, kept in zip(_pair(self.out), _pair(self._previous), strict=True):
             if old.exists():
                 old.replace(kept)
@@ -216,18 +220,20 @@ class _Files:
         """Write what has been run so far."""
         write_atomically(self._running, _text(notebook))
 
-    def finish(self, notebook: nbformat.NotebookNode, status: Status) -> None:
-        """Keep a whole run."""
+    def finish(self, notebook: nbformat.NotebookNode, status: Status) -> Path:
+        """Keep a whole run, and say where."""
         self._mark(notebook, status)
         self._write(notebook, self.out)
         _remove(self._previous)
+        return self.out
 
-    def fail(self, notebook: nbformat.NotebookNode, reason: str) -> None:
-        """Keep a run that is not whole, where nobody takes it for one."""
+    def fail(self, notebook: nbformat.NotebookNode, reason: str) -> Path:
+        """Keep a run that is not whole, where nobody takes it for one, and say where."""
         self._mark(notebook, "failed")
         notice = f"**This run is not whole.** It {reason}"
         notebook.cells.insert(0, nbformat.v4.new_markdown_cell(notice))
-        self._write(notebook, self.failed)
+        self._write(notebook, self._failed)
+        return self._failed
 
     def _write(self, notebook: nbformat.NotebookNode, path: Path) -> None:
         text = _text(notebook)

@@ -191,7 +191,7 @@ def _place(target: str) -> _Place:
     """Where a target runs, remembered: the same evidence is read for each question."""
     parsed = Target.parse(target)
     is_local = parsed.is_local and not is_cloud_tag(parsed.model)
-    return _Place(parsed.provider, f"{parsed.provider}:{parsed.model}", is_local)
+    return _Place(parsed.provider, parsed.whole_model, is_local)
 
 
 _share = lru_cache(4096)(Fraction)

@@ -15,7 +15,6 @@ from math import ceil, inf, prod
 
 import numpy as np
 
-from soma_bench.optimize.candidates import ROUNDING
 from soma_bench.optimize.fallbacks import Fallbacks
 from soma_bench.optimize.figures import Figures, GivenUp, Runs, Whole
 from soma_bench.optimize.goals import QUALITY_FIRST, Step
@@ -24,6 +23,7 @@ from soma_bench.optimize.listing import Costs, list_within
 from soma_bench.optimize.model import Model, Picks
 from soma_bench.optimize.problem import Primaries, Problem
 from soma_bench.optimize.programme import Weights
+from soma_bench.optimize.reach import CLOSE, Reach
 from soma_bench.optimize.table import Demand, DemandKind
 from soma_bench.types import AGENTS
 
@@ -40,9 +40,6 @@ _TRIED = 12
 """Of these so many are looked at by themselves."""
 _WHOLE = 1 << 40
 """A limit, where figures are shares of their limits."""
-
-_CLOSE = 1e-9
-"""How far floating point may be off, as a share: far more than it is."""
 
 
 class Enumeration:
@@ -98,7 +95,7 @@ class Enumeration:
         try:
             self._covered = self._look_further(step.sums(self.model), look, step.slack, at_most)
         except GivenUp:
-            lowest = ceil(self._lowest - _CLOSE * max(1.0, abs(self._lowest)))
+            lowest = ceil(self._lowest - CLOSE * max(1.0, abs(self._lowest)))
             if found is None:
                 found = self._at_most(step, lowest)
             if found is None or found > lowest:
@@ -251,7 +248,7 @@ class Enumeration:
             if bound is None:
                 continue
             constant, costs = bound
-            room = most_loss - constant + 1 + _CLOSE * abs(constant)
+            room = most_loss - constant + 1 + CLOSE * abs(constant)
             found = self._least_limited(self._runs(list_within(costs, room, self._limits)), kind)
             if found is not None and found <= limit:
                 return found
@@ -319,46 +316,39 @@ class Enumeration:
         bound = self._bound(sums, within)
         if bound is None:
             return -inf
-        constant, costs = bound
-        self._lowest = constant
-        # Floating point rounds; a margin that lets in more than is needed does no harm.
-        margin = 1 + _CLOSE * abs(constant)
-        everything = sum(float(cost[np.isfinite(cost)].max(initial=0.0)) for cost in costs)
-        most = min(everything, at_most - constant)
-        room = float(np.median([np.sort(cost)[min(3, len(cost) - 1)] for cost in costs]))
-        room = max(room, everything / 500)
-        covered = -inf
-        found: float | None = None
-        while most >= -margin:
+        self._lowest, costs = bound
+        reach = Reach(self._lowest, costs, at_most)
+        while reach.has_any:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 raise GivenUp
-            room = min(room, most)
-            try:
-                picks = list_within(costs, room + margin, self._limits)
-            except GivenUp:
-                if found is not None and found <= covered:
-                    return covered
-                if found is not None:
-                    raise
-                found = look(
-                    self._runs(list_within(costs, room + margin, self._limits, widest=_BEAM))
-                )
-                if found is None:
-                    raise
-            else:
-                found = look(self._runs(picks))
-                covered = inf if room >= everything else constant + room
-                if room >= most:
-                    return covered
-            if found is None:
-                room = max(2 * room, margin)
-                continue
-            if found + slack <= covered:
-                return covered
-            # One list that reaches up to what was found may be far too long: better is found before.
-            wanted = found + (slack if found <= covered else min(slack, ROUNDING)) - constant
-            room = wanted if found <= covered else min(wanted, 2 * room)
-        return covered
+            if self._look_within(costs, reach, look) or reach.is_settled(slack):
+                break
+            reach.widen(slack)
+        return reach.covered
+
+    def _look_within(
+        self, costs: Costs, reach: Reach, look: Callable[[Runs], float | None]
+    ) -> bool:
+        """Look at one list, and say whether it was the last.
+
+        Where it is too long, its cheapest beginnings are looked at instead, for a value that says
+        how far the lists have to reach; once there is one, that is no help any more.
+        """
+        try:
+            picks = list_within(costs, reach.room, self._limits)
+        except GivenUp:
+            if reach.found is not None:
+                if reach.is_settled():
+                    return True
+                raise
+            some = list_within(costs, reach.room, self._limits, widest=_BEAM)
+            reach.found = look(self._runs(some))
+            if reach.found is None:
+                raise
+            return False
+        reach.found = look(self._runs(picks))
+        reach.cover()
+        return reach.is_full
 
     def _bound(
         self, sums: Sequence[Weights], within: Sequence[tuple[Weights, int]] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import shorten
 
 from pydantic import ValidationError
@@ -24,8 +24,6 @@ def build_profile(
     name: str,
     evidence: Sequence[Evidence],
     provenance: Provenance,
-    providers: Providers | None = None,
-    models: Mapping[ProviderName, Mapping[str, str]] | None = None,
 ) -> Profile:
     """The profile that routes as ``solution`` says.
 
@@ -35,11 +33,9 @@ def build_profile(
         evidence: all rows that were chosen from; the profile carries them as its proof, those of
             synthetic weights only where the constraints allow them.
         provenance: where the rows come from.
-        providers: settings of the providers; the providers in use are enabled in any case.
-        models: aliases to carry along.
 
     Raises:
-        ConfigError: the name or a setting does not fit a profile.
+        ConfigError: the name does not fit a profile.
     """
     allowed = solution.constraints.allow_synthetic
     rows = sorted(
@@ -66,8 +62,7 @@ def build_profile(
         return Profile(
             schema_version=SCHEMA_VERSION,
             name=name,
-            providers=_enabling(providers or Providers(), used),
-            models={provider: dict(aliases) for provider, aliases in (models or {}).items()},
+            providers=_enabling(used),
             routing=routing,
             pipeline=solution.pipeline,
             objective=solution.objective,
@@ -81,7 +76,8 @@ def build_profile(
         raise ConfigError(f"profile {name!r}: {problem}") from error
 
 
-def _enabling(providers: Providers, used: set[ProviderName]) -> Providers:
+def _enabling(used: set[ProviderName]) -> Providers:
+    providers = Providers()
     return providers.model_copy(
         update={
             provider: getattr(providers, provider).model_copy(update={"enabled": True})

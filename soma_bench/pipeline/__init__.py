@@ -6,7 +6,7 @@ from soma_bench.pipeline.analysis import Analysis, AnalysisResult, Draft, StageR
 from soma_bench.pipeline.executor import analyse
 from soma_bench.pipeline.feedback import Feedback, revise
 from soma_bench.pipeline.machines import Machines
-from soma_bench.pipeline.sessions import Session, SessionStore
+from soma_bench.pipeline.sessions import Session
 
 __all__ = [
     "Analysis",
@@ -15,7 +15,6 @@ __all__ = [
     "Feedback",
     "Machines",
     "Session",
-    "SessionStore",
     "StageResult",
     "analyse",
     "revise",

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from soma_bench.errors import ConfigError, SessionError
+from soma_bench.errors import SessionError
 from soma_bench.pipeline.analysis import Analysis, AnalysisResult
 from soma_bench.pipeline.deadline import Weights
 from soma_bench.pipeline.events import Event
@@ -176,45 +176,3 @@ class Session:
             raise
         self.move("draft_ready", since=begun, result=result)
         return result
-
-
-class SessionStore:
-    """The sessions of this process, in memory. Safe to use from several threads and tasks."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sessions: dict[str, Session] = {}
-
-    def create(self, analysis: Analysis, *, order: Pipeline = "sequential") -> Session:
-        """A new session."""
-        session = Session(analysis, order=order)
-        with self._lock:
-            self._sessions[session.id] = session
-        return session
-
-    def get(self, session_id: str) -> Session:
-        """The session of that id.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        with self._lock:
-            session = self._sessions.get(session_id)
-        if session is None:
-            raise ConfigError(
-                f"session {session_id[:64]!r}: there is none; it may have been removed"
-            )
-        return session
-
-    def remove(self, session_id: str) -> None:
-        """Forget a session and its patient's data.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        self.get(session_id)
-        with self._lock:
-            self._sessions.pop(session_id, None)
-
-    def __len__(self) -> int:
-        return len(self._sessions)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from soma_bench.effects import thinking_order
-from soma_bench.plots.labels import model_key
 from soma_bench.plots.panels import add_legend_and_note, name_panel, panels, point_entries
 from soma_bench.plots.style import (
     SYNTHETIC_NOTE,
@@ -48,7 +47,7 @@ def quality_by_tokens(evidence: Sequence[Evidence]) -> Figure:
 def _draw(axes: Axes, rows: Sequence[Evidence], look: Look) -> None:
     lines: dict[str, list[Evidence]] = defaultdict(list)
     for row in rows:
-        lines[model_key(Target.parse(row.target))].append(row)
+        lines[Target.parse(row.target).whole_model].append(row)
     for line in lines.values():
         line.sort(key=lambda row: thinking_order(Target.parse(row.target).thinking))
         tokens = [_tokens(row) for row in line]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from soma_bench.hardware import Machine, Memory
 from soma_bench.hardware.plan import TargetPlan
-from soma_bench.plots.labels import model_key
 from soma_bench.plots.style import (
     FAINT,
     QUIET,
@@ -34,7 +33,7 @@ def memory_of_models(plans: Sequence[TargetPlan], machine: Machine) -> Figure:
     needs: dict[str, Memory] = {}
     for plan in plans:
         if plan.memory is not None:
-            needs[model_key(plan.target)] = plan.memory
+            needs[plan.target.whole_model] = plan.memory
     if not needs:
         with house_style():
             return figure_of_words("No model's memory is known.")

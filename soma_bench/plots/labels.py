@@ -37,7 +37,7 @@ def name_targets(targets: Iterable[str]) -> Names:
     """Short and distinct names for targets that appear together."""
     texts = sorted(set(targets))
     parsed = {text: Target.parse(text) for text in texts}
-    models = sorted({model_key(target) for target in parsed.values()})
+    models = sorted({target.whole_model for target in parsed.values()})
     shared, rests = _without_shared_part(models)
     short = dict(zip(models, _distinct(rests), strict=True))
     return Names(
@@ -45,16 +45,11 @@ def name_targets(targets: Iterable[str]) -> Names:
         models=short,
         targets={
             text: ", ".join(
-                filter(None, (short[model_key(target)], thinking_name(target.thinking)))
+                filter(None, (short[target.whole_model], thinking_name(target.thinking)))
             )
             for text, target in parsed.items()
         },
     )
-
-
-def model_key(target: Target) -> str:
-    """``provider:model``: the target without its thinking setting."""
-    return f"{target.provider}:{target.model}"
 
 
 def thinking_name(thinking: Thinking | None) -> str:

@@ -9,7 +9,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from soma_bench.effects import thinking_order
-from soma_bench.plots.labels import Names, model_key, name_targets, thinking_name
+from soma_bench.plots.labels import Names, name_targets, thinking_name
 from soma_bench.types import Target, Thinking
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Look:
     def of(self, target: str) -> dict[str, Any]:
         """How a target's point is drawn."""
         parsed = Target.parse(target)
-        colour, fill = self.colours[model_key(parsed)]
+        colour, fill = self.colours[parsed.whole_model]
         return {
             "color": colour,
             "fillstyle": fill,

@@ -65,20 +65,6 @@ _BY_TYPE: Mapping[str, ProviderFailure] = {
     "timeout_error": "backend",
 }
 
-_BY_STATUS: Mapping[int, ProviderFailure] = {
-    400: "bad_request",
-    401: "bad_key",
-    402: "bad_key",
-    403: "bad_key",
-    404: "model_missing",
-    405: "bad_request",
-    413: "bad_request",
-    422: "bad_request",
-    429: "rate_limited",
-    503: "overloaded",
-    529: "overloaded",
-}
-
 
 class Claude:
     """Asks Claude's models.
@@ -274,7 +260,9 @@ class Claude:
         if not isinstance(error, anthropic.APIStatusError):
             return remote.broken("claude", error, self._base_url, limits)
         key = self._api_key.get_secret_value().strip() if self._api_key else ""
-        kind = _BY_STATUS.get(error.status_code) or _BY_TYPE.get(str(error.type), "backend")
+        kind = remote.FAILURE_BY_STATUS.get(error.status_code) or _BY_TYPE.get(
+            str(error.type), "backend"
+        )
         if error.type == "overloaded_error":
             kind = "overloaded"
         text = remote.quoted(error.api_message or error.message, key)

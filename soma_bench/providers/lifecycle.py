@@ -38,7 +38,7 @@ class Retirement:
             if self.successor
             else "choose another model"
         )
-        return f"{self.target.provider}:{self.target.model} {when} ({self.source}); {advice}"
+        return f"{self.target.whole_model} {when} ({self.source}); {advice}"
 
 
 def retirement(target: Target, today: date) -> Retirement | None:

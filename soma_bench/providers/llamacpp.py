@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers import embedded
@@ -50,7 +49,6 @@ class LlamaCpp:
     (xllamacpp 2026.10 holds its lock): a limit that passes meanwhile is told when loading has ended.
 
     Args:
-        directory: folder of the models; the user's cache folder by default.
         limits: when to give up on a call that has no limits of its own. They count from the call,
             so that the wait for another call's end is part of them.
     """
@@ -58,8 +56,7 @@ class LlamaCpp:
     name: ProviderName = "llamacpp"
     is_local = True
 
-    def __init__(self, *, directory: Path | None = None, limits: Limits | None = None) -> None:
-        self._directory = directory
+    def __init__(self, *, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._engines: dict[str, Engine] = {}
         self._turns = Turns("llamacpp")
@@ -81,7 +78,7 @@ class LlamaCpp:
 
     async def available(self) -> Availability:
         """The models in the folder."""
-        files = await asyncio.to_thread(embedded.installed, self._directory)
+        files = await asyncio.to_thread(embedded.installed)
         reason = None if files else "no model is installed; run: soma-bench models pull"
         return Availability(tuple(file.name for file in files), reason)
 
@@ -93,7 +90,7 @@ class LlamaCpp:
         """The file behind a model's name, and the engine that runs it."""
         from importlib.metadata import version
 
-        file = await asyncio.to_thread(embedded.find, model, self._directory)
+        file = await asyncio.to_thread(embedded.find, model)
         return ModelIdentity(
             weights_digest=file.digest,
             chat_template=file.chat_template,
@@ -136,7 +133,7 @@ class LlamaCpp:
         engine = self._engines.get(model)
         if engine and engine.context_tokens == context_tokens:
             return engine, 0.0
-        file = embedded.find(model, self._directory)
+        file = embedded.find(model)
         if engine:
             self._engines.pop(model).close()
         engine = self._engines[model] = Engine(file, context_tokens)

@@ -58,20 +58,6 @@ _CHAT = "/chat/completions"
 _ERRORS = (openai.OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
 """What the SDK lets through: its own errors, and those of JSON or UTF-8 that cannot be decoded."""
 
-_BY_STATUS: Mapping[int, ProviderFailure] = {
-    400: "bad_request",
-    401: "bad_key",
-    402: "bad_key",
-    403: "bad_key",
-    404: "model_missing",
-    405: "bad_request",
-    413: "bad_request",
-    422: "bad_request",
-    429: "rate_limited",
-    503: "overloaded",
-    529: "overloaded",
-}
-
 _BY_CODE: Mapping[str, ProviderFailure] = {
     "context_length_exceeded": "context_too_long",
     "exceed_context_size_error": "context_too_long",
@@ -313,12 +299,12 @@ def _kind(error: openai.APIError, status: int | None) -> ProviderFailure:
         if known_kind := _BY_CODE.get(str(code)):
             return known_kind
     if status in (401, 403, 404, 429):
-        return _BY_STATUS[status]
+        return remote.FAILURE_BY_STATUS[status]
     words = f"{error.message} {error.type}".lower()
     for known, kind in _BY_WORDS.items():
         if known in words:
             return kind
-    return _BY_STATUS.get(status or 0, "backend")
+    return remote.FAILURE_BY_STATUS.get(status or 0, "backend")
 
 
 def _among(listed: Mapping[str, Mapping[str, Any]], name: str) -> OpenAIModel:

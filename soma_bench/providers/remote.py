@@ -20,10 +20,25 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import SecretStr
 
-from soma_bench.errors import ProviderError
+from soma_bench.errors import ProviderError, ProviderFailure
 from soma_bench.providers.clock import timed_out
 from soma_bench.providers.places import is_loopback as is_loopback
 from soma_bench.types import Limits
+
+FAILURE_BY_STATUS: Mapping[int, ProviderFailure] = {
+    400: "bad_request",
+    401: "bad_key",
+    402: "bad_key",
+    403: "bad_key",
+    404: "model_missing",
+    405: "bad_request",
+    413: "bad_request",
+    422: "bad_request",
+    429: "rate_limited",
+    503: "overloaded",
+    529: "overloaded",
+}
+"""What an HTTP status means where the backend's own words say no more."""
 
 _LONGEST_QUOTE = 300
 

@@ -24,28 +24,24 @@ class Health:
     """Why it could not answer; None where it could."""
 
 
-async def check(
-    targets: Iterable[Target], providers: ProviderPool, *, limit_s: float = LIMIT_S
-) -> tuple[Health, ...]:
+async def check(targets: Iterable[Target], providers: ProviderPool) -> tuple[Health, ...]:
     """The health of targets, in their order; every backend is asked once, all at the same time.
 
     No model is loaded and nothing of a case is sent.
     """
     wanted = tuple(dict.fromkeys(targets))
     names = tuple(dict.fromkeys(target.provider for target in wanted))
-    found = await asyncio.gather(*(_availability(name, providers, limit_s) for name in names))
+    found = await asyncio.gather(*(_availability(name, providers) for name in names))
     by_name = dict(zip(names, found, strict=True))
     return tuple(Health(target, _reason(target, by_name[target.provider])) for target in wanted)
 
 
-async def _availability(
-    name: ProviderName, providers: ProviderPool, limit_s: float
-) -> Availability:
+async def _availability(name: ProviderName, providers: ProviderPool) -> Availability:
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(LIMIT_S):
             return await providers.get(name).available()
     except TimeoutError:
-        return Availability((), f"{name}: no answer within {limit_s:g} s")
+        return Availability((), f"{name}: no answer within {LIMIT_S:g} s")
     except SomaError as error:
         return Availability((), str(error))
 

@@ -173,7 +173,7 @@ def _of_provenance(
     yield from _age(provenance.date, around)
     yield from _hardware(provenance.hardware, around.hardware)
     targets = [target for route in routes for target in (route.primary, route.fallback) if target]
-    for model in dict.fromkeys(_model(target) for target in targets):
+    for model in dict.fromkeys(target.whole_model for target in targets):
         then, now = provenance.model_digests.get(model), around.model_digests.get(model)
         if then is not None and now is not None and then != now:
             yield Finding(
@@ -266,18 +266,14 @@ def _sizes(profile: Profile, targets: list[Target], around: Surroundings) -> dic
     for target in targets:
         if not target.is_local or not profile.is_local(target):
             continue
-        name = _model(target)
+        name = target.whole_model
         measured = [
             row.memory_bytes
             for row in profile.evidence
-            if row.memory_bytes is not None and _model(Target.parse(row.target)) == name
+            if row.memory_bytes is not None and Target.parse(row.target).whole_model == name
         ]
         sizes[name] = max(measured, default=around.predicted_memory.get(name))
     return sizes
-
-
-def _model(target: Target) -> str:
-    return f"{target.provider}:{target.model}"
 
 
 def _interval(row: Evidence) -> str:

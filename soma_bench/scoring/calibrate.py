@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -166,19 +166,8 @@ def calibrate(
         raise ConfigError(
             "no verdict is about an answer of the label file; are both of one sample?"
         )
-    truth = _consensus(labels)
-    pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    unlabelled: dict[str, list[int]] = defaultdict(list)
-    for key, row in rows.items():
-        met = first[key].met
-        if met is None:
-            continue
-        if key in truth and row.drawn == "random":
-            pairs[row.id].append((truth[key], int(met)))
-        elif key not in truth:
-            unlabelled[row.id].append(int(met))
-    groups = list(pairs.items())
-    flat = [pair for _, group in groups for pair in group]
+    groups, unlabelled = _beside_labels(rows.values(), first, _consensus(labels))
+    flat = _flat(groups)
     if not flat and not unlabelled:
         raise ConfigError(
             "every word of the judge on these answers is invalid; choose a judge that can quote"
@@ -200,13 +189,37 @@ def calibrate(
         met=judged_mean(
             "share of questions met",
             [(fmean(label for label, _ in g), fmean(said for _, said in g)) for _, g in groups],
-            [fmean(said) for name, said in unlabelled.items() if name not in pairs],
+            [fmean(said) for said in unlabelled],
         ),
     )
 
 
 _Group = tuple[str, list[tuple[int, int]]]
 """An answer's id and, for each of its questions, (label, verdict)."""
+
+
+def _beside_labels(
+    rows: Iterable[Label],
+    first: Mapping[tuple[str, str], Verdict],
+    truth: Mapping[tuple[str, str], int],
+) -> tuple[list[_Group], list[list[int]]]:
+    """The valid verdicts beside the labels of answers drawn at random, and those without any.
+
+    Of an answer that has a labelled question, its other questions are left out.
+    """
+    pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    unlabelled: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        key = (row.id, row.item)
+        met = first[key].met
+        if met is None:
+            continue
+        if key in truth and row.drawn == "random":
+            pairs[row.id].append((truth[key], int(met)))
+        elif key not in truth:
+            unlabelled[row.id].append(int(met))
+    alone = [said for name, said in unlabelled.items() if name not in pairs]
+    return list(pairs.items()), alone
 
 
 def _flat(groups: Sequence[_Group]) -> list[tuple[int, int]]:
@@ -229,21 +242,22 @@ def _difference(groups: Sequence[_Group], chosen: Callable[[str], bool]) -> floa
     return None if inside is None or outside is None else inside - outside
 
 
-def _consensus(labels: Sequence[Label]) -> dict[tuple[str, str], int]:
+def _given(labels: Iterable[Label]) -> Mapping[tuple[str, str], list[int]]:
+    """The labels of each question of an answer, by whomever."""
     given: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in labels:
         if row.label is not None:
             given[row.id, row.item].append(row.label)
-    means = {key: fmean(values) for key, values in given.items()}
+    return given
+
+
+def _consensus(labels: Sequence[Label]) -> dict[tuple[str, str], int]:
+    means = {key: fmean(values) for key, values in _given(labels).items()}
     return {key: int(mean > 0.5) for key, mean in means.items() if mean != 0.5}
 
 
 def _labellers_alpha(labels: Sequence[Label]) -> Estimate | None:
-    given: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in labels:
-        if row.label is not None:
-            given[row.id, row.item].append(row.label)
-    units = [values for values in given.values() if len(values) > 1]
+    units = [values for values in _given(labels).values() if len(values) > 1]
     return with_interval(lambda u: krippendorff_alpha(u, "nominal"), units) if units else None
 
 

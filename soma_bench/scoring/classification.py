@@ -67,8 +67,8 @@ def calibration(claims: Sequence[tuple[float, bool]]) -> Mapping[str, float]:
     probability, weighed by how many claims each holds (Naeini et al. 2015). Nothing claimed gives
     no figures.
 
-    >>> calibration([(0.9, True), (0.9, False)])
-    {'brier': 0.41, 'ece': 0.4}
+    >>> calibration([(0.75, True), (0.75, False)])
+    {'brier': 0.3125, 'ece': 0.25}
     """
     if not claims:
         return {}

@@ -1,4 +1,4 @@
-"""Measures of likeness that need a trained model: shown where they can be had, never ranked on.
+"""Measures of likeness that need a trained model, to look at beside the scores; none is ranked on.
 
 Each needs a package that this project does not install. They see wording rather than truth, and the
 two medical ones were made for radiographs of the chest; those fetch their weights when first used.

@@ -118,7 +118,7 @@ def ended_counts(store: Store, run_id: str) -> list[Ended]:
         .group_by(TRIALS.c.agent, TRIALS.c.target, "outcome")
         .order_by(TRIALS.c.agent, TRIALS.c.target, "outcome")
     )
-    return [Ended(**row) for row in store._rows(query)]
+    return [Ended(**row) for row in store.rows(query)]
 
 
 def trial_page(
@@ -153,9 +153,9 @@ def trial_page(
         .limit(limit)
         .offset(offset)
     )
-    keys = [row["key"] for row in store._rows(picked)]
+    keys = [row["key"] for row in store.rows(picked)]
     count = _of_run(run_id).add_columns(sa.func.count().label("count")).where(*conditions)
-    (counted,) = store._rows(count)
+    (counted,) = store.rows(count)
     return Page(rows=_rows_of(store, run_id, keys), total=counted["count"], offset=offset)
 
 
@@ -171,7 +171,7 @@ def same_case(store: Store, run_id: str, key: str) -> tuple[TrialRow, ...]:
         .where(*(column == trial[column.name] for column in _SAME))
         .order_by(RUN_TRIALS.c.position)
     )
-    return _rows_of(store, run_id, [row["key"] for row in store._rows(query)])
+    return _rows_of(store, run_id, [row["key"] for row in store.rows(query)])
 
 
 def whole_trial(store: Store, run_id: str, key: str) -> Mapping[str, Any]:
@@ -201,7 +201,7 @@ def places(store: Store, run_id: str, since: int = 0) -> Iterator[tuple[int, str
     """Position in the plan, key and status of the trials that have ended, from a position on."""
     columns = (RUN_TRIALS.c.position, RUN_TRIALS.c.key, TRIALS.c.status)
     query = _of_run(run_id, *columns).where(RUN_TRIALS.c.position >= since)
-    for row in store._rows(query):
+    for row in store.rows(query):
         yield row["position"], row["key"], row["status"]
 
 
@@ -226,7 +226,7 @@ def planned_cases(store: Store, run_id: str) -> Iterator[Mapping[str, Any]]:
         .join(first, first.c.digest == CASES.c.digest)
         .order_by(first.c.position)
     )
-    yield from store._rows(query)
+    yield from store.rows(query)
 
 
 def figures_of(store: Store, run_id: str, keys: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -244,7 +244,7 @@ def figures_of(store: Store, run_id: str, keys: Sequence[str]) -> Iterator[Mappi
         _outcome().label("outcome"),
     )
     for some in _batches(keys):
-        yield from store._rows(query.where(RUN_TRIALS.c.key.in_(some)))
+        yield from store.rows(query.where(RUN_TRIALS.c.key.in_(some)))
 
 
 def answers_of(store: Store, run_id: str, keys: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -260,7 +260,7 @@ def answers_of(store: Store, run_id: str, keys: Sequence[str]) -> Iterator[Mappi
         CASES.c.content.label("case"),
     ).join(CASES, CASES.c.digest == RUN_TRIALS.c.case_digest)
     for some in _batches(keys):
-        yield from store._rows(query.where(RUN_TRIALS.c.key.in_(some)))
+        yield from store.rows(query.where(RUN_TRIALS.c.key.in_(some)))
 
 
 _SAME = (TRIALS.c.agent, TRIALS.c.case_id)
@@ -279,7 +279,7 @@ def _of_run(run_id: str, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 def _only(store: Store, run_id: str, key: str, query: sa.Select[Any]) -> Mapping[str, Any]:
     """The row of the trial ``key``."""
-    rows = list(store._rows(query.where(RUN_TRIALS.c.key == key)))
+    rows = list(store.rows(query.where(RUN_TRIALS.c.key == key)))
     if not rows:
         raise ConfigError(f"run {run_id} has no trial {key!r} that has ended")
     return rows[0]
@@ -318,7 +318,7 @@ def _rows_of(store: Store, run_id: str, keys: Sequence[str]) -> tuple[TrialRow, 
         sa.func.coalesce(trial.start == "cold", False).label("cold"),
         sa.func.coalesce(trial.busy, False).label("busy"),
     ).where(RUN_TRIALS.c.key.in_(keys))
-    found = {row["key"]: row for row in store._rows(query)}
+    found = {row["key"]: row for row in store.rows(query)}
     return tuple(
         TrialRow(
             **{**found[key], "cold": bool(found[key]["cold"]), "busy": bool(found[key]["busy"])}

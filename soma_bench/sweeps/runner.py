@@ -32,6 +32,8 @@ from soma_bench.sweeps.spec import Sweep
 from soma_bench.sweeps.store import PlannedRow, RunRecord, Store, TrialRecord, now
 from soma_bench.types import ModelIdentity
 
+StoppedBy = Literal["max_cost_usd", "control"]
+
 
 class MakeEngine(Protocol):
     """Makes engines that share one run's work, budget and store."""
@@ -71,7 +73,7 @@ class Outcome:
     """Trials that ended with a backend's failure; they run again next time."""
     left: int
     """Trials that were not run, because the run was stopped; the next execution runs them."""
-    stopped_by: Literal["max_cost_usd", "control"] | None
+    stopped_by: StoppedBy | None
     """Why some were left: the cap on costs, or whoever holds the control. None where all ran."""
 
 
@@ -186,29 +188,9 @@ async def run_plan(
     prices = load_prices()
     guard = Guard(plan.sweep)
     store.begin_run(_run_record(plan, environment or describe_environment()), _planned_rows(plan))
-    wanted = _wanted(plan, only)
-    total = wanted.count(1)
-    for position in store.finished_positions(plan.run_id):
-        wanted[position] = 0
-    resumed = total - wanted.count(1)
-    done, failed = resumed, 0
-    on_progress(Progress(run_id=plan.run_id, done=done, failed=0, total=total))
-
-    def kept(trial: PlannedTrial, row: TrialRecord) -> None:
-        nonlocal done, failed
-        done += row.status == "done"
-        failed += row.status == "error"
-        on_progress(
-            Progress(
-                run_id=plan.run_id,
-                done=done,
-                failed=failed,
-                total=total,
-                trial=trial,
-                error=row.error,
-            )
-        )
-
+    wanted, total = _still_wanted(plan, store, only)
+    advance = _Advance(plan.run_id, total, total - wanted.count(1), on_progress)
+    advance.tell()
     most = plan.sweep.max_cost_usd
     budget = Budget(most, store.fees_usd(plan.run_id) if most is not None else 0.0)
     with Recorder(store) as recorder:
@@ -223,31 +205,72 @@ async def run_plan(
                 guard=guard,
                 budget=budget,
                 control=control,
-                on_kept=kept,
+                on_kept=advance.keep,
                 models=models,
             )
 
         await (drive(engine) if drive else engine(providers).run())
-    return Outcome(
-        run_id=plan.run_id,
-        total=total,
-        resumed=resumed,
-        called=done - resumed + failed,
-        failed=failed,
-        left=total - done - failed,
-        stopped_by="max_cost_usd"
-        if budget.is_exhausted
-        else "control"
-        if control.stopped
-        else None,
-    )
+    return advance.outcome(_stopped_by(budget, control))
 
 
-def _wanted(plan: Plan, only: Container[str] | None) -> bytearray:
-    """A byte for each of a plan's trials, 1 where it is wanted."""
+def _stopped_by(budget: Budget, control: Control) -> StoppedBy | None:
+    if budget.is_exhausted:
+        return "max_cost_usd"
+    return "control" if control.stopped else None
+
+
+class _Advance:
+    """How far an execution of a run has come, from what was resumed to what is left."""
+
+    def __init__(
+        self, run_id: str, total: int, resumed: int, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self._run_id, self._total, self._resumed = run_id, total, resumed
+        self._done, self._failed = resumed, 0
+        self._on_progress = on_progress
+
+    def keep(self, trial: PlannedTrial, row: TrialRecord) -> None:
+        """Count a trial that has ended and is recorded."""
+        self._done += row.status == "done"
+        self._failed += row.status == "error"
+        self.tell(trial, row.error)
+
+    def tell(self, trial: PlannedTrial | None = None, error: str | None = None) -> None:
+        """Tell ``on_progress``, with the trial that has just ended if there is one."""
+        self._on_progress(
+            Progress(
+                run_id=self._run_id,
+                done=self._done,
+                failed=self._failed,
+                total=self._total,
+                trial=trial,
+                error=error,
+            )
+        )
+
+    def outcome(self, stopped_by: StoppedBy | None) -> Outcome:
+        """What the execution did in all."""
+        return Outcome(
+            run_id=self._run_id,
+            total=self._total,
+            resumed=self._resumed,
+            called=self._done - self._resumed + self._failed,
+            failed=self._failed,
+            left=self._total - self._done - self._failed,
+            stopped_by=stopped_by,
+        )
+
+
+def _still_wanted(plan: Plan, store: Store, only: Container[str] | None) -> tuple[bytearray, int]:
+    """A byte for each of a plan's trials, 1 where it is to be run; and how many are wanted in all."""
     if only is None:
-        return bytearray(b"\1") * len(plan.trials)
-    return bytearray(plan.trials.key(at) in only for at in range(len(plan.trials)))
+        wanted = bytearray(b"\1") * len(plan.trials)
+    else:
+        wanted = bytearray(plan.trials.key(at) in only for at in range(len(plan.trials)))
+    total = wanted.count(1)
+    for position in store.finished_positions(plan.run_id):
+        wanted[position] = 0
+    return wanted, total
 
 
 def _run_record(plan: Plan, environment: Mapping[str, Any]) -> RunRecord:

@@ -145,8 +145,12 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rows(self, query: sa.Select[Any]) -> Iterator[dict[str, Any]]:
-        """A query's rows, which are not held in memory."""
+    def rows(self, query: sa.Select[Any]) -> Iterator[dict[str, Any]]:
+        """The rows of a query on the store's tables, by column; they are not held in memory.
+
+        Raises:
+            ConfigError: the database cannot be read, or a field that should hold JSON does not.
+        """
         with self._engine.connect() as connection:
             options = {"yield_per": _ROWS_AT_ONCE}
             rows = connection.execute(query, execution_options=options).mappings()

@@ -42,7 +42,7 @@ class Reading(Database):
 
     def runs(self) -> list[RunRecord]:
         """All runs, the newest last."""
-        rows = self._rows(sa.select(RUNS).order_by(RUNS.c.started_at, RUNS.c.id))
+        rows = self.rows(sa.select(RUNS).order_by(RUNS.c.started_at, RUNS.c.id))
         return [self._record(RUN, row, f"run {row['id']}") for row in rows]
 
     def find_run(self, text: str) -> RunRecord:
@@ -81,7 +81,7 @@ class Reading(Database):
             .group_by(RUNS.c.id, RUNS.c.started_at)
             .order_by(RUNS.c.started_at, RUNS.c.id)
         )
-        return [RunProgress(**row) for row in self._rows(query)]
+        return [RunProgress(**row) for row in self.rows(query)]
 
     def planned_count(self, run_id: str) -> int:
         """How many trials the run has in all."""
@@ -106,7 +106,7 @@ class Reading(Database):
             .join(TRIALS, TRIALS.c.key == RUN_TRIALS.c.key)
             .where(RUN_TRIALS.c.run_id == run_id, TRIALS.c.status == "done")
         )
-        return (row["position"] for row in self._rows(query))
+        return (row["position"] for row in self.rows(query))
 
     def identities(self, agents: Collection[str]) -> Iterator[Mapping[str, Any]]:
         """What decided the answers of all trials of some agents, of whichever run."""
@@ -115,7 +115,7 @@ class Reading(Database):
             *("provider", "request", "identity"),
         )
         columns = (TRIALS.c[name] for name in names)
-        return self._rows(sa.select(*columns).where(TRIALS.c.agent.in_(agents)))
+        return self.rows(sa.select(*columns).where(TRIALS.c.agent.in_(agents)))
 
     def fees_usd(self, run_id: str) -> float:
         """What vendors were paid for the run's trials, as far as it is known, in US dollars."""
@@ -158,7 +158,7 @@ class Reading(Database):
                 SCORES.c.scorer_version == sa.case(dict(without_score), value=TRIALS.c.agent),
             )
             query = query.where(TRIALS.c.status == "done", ~scored)
-        for row in self._rows(query):
+        for row in self.rows(query):
             trial = {name: row[name] for name in row if name not in _JOINED}
             record = self._record(TRIAL, trial, f"trial {row['key']}")
             if record.status == "done" and None in (record.answer, record.finish, record.total_s):
@@ -171,7 +171,7 @@ class Reading(Database):
         """The run's cases as JSON, by their digest."""
         planned = sa.select(RUN_TRIALS.c.case_digest).where(RUN_TRIALS.c.run_id == run_id)
         query = sa.select(CASES.c.digest, sa.cast(CASES.c.content, sa.Text).label("content"))
-        rows = self._rows(query.where(CASES.c.digest.in_(planned)))
+        rows = self.rows(query.where(CASES.c.digest.in_(planned)))
         return {row["digest"]: row["content"] for row in rows}
 
     def scores(self, run_id: str) -> Iterator[ScoreRecord]:
@@ -185,7 +185,7 @@ class Reading(Database):
             )
             .where(RUN_TRIALS.c.run_id == run_id)
         )
-        for row in self._rows(query):
+        for row in self.rows(query):
             yield self._record(SCORE, row, f"score of trial {row['key']}")
 
     def looks(self, run_id: str) -> dict[AgentName, list[LookRecord]]:
@@ -193,7 +193,7 @@ class Reading(Database):
         found: dict[AgentName, list[LookRecord]] = {}
         query = sa.select(*(c for c in LOOKS.c if c is not LOOKS.c.run_id))
         query = query.where(LOOKS.c.run_id == run_id).order_by(LOOKS.c.agent, LOOKS.c.look)
-        for row in self._rows(query):
+        for row in self.rows(query):
             record = self._record(LOOK, row, f"look {row['look']} of {row['agent']}")
             found.setdefault(record.agent, []).append(record)
         return found

@@ -86,7 +86,7 @@ def clock(
 def model_of(target: str) -> str:
     """``provider:model``: what is loaded for a target."""
     parsed = Target.parse(target)
-    return f"{parsed.provider}:{parsed.model}"
+    return parsed.whole_model
 
 
 @lru_cache(maxsize=4096)

@@ -14,7 +14,6 @@ from pydantic import SecretStr
 from soma_bench.cli.output import json_option, print_json
 from soma_bench.errors import ConfigError
 from soma_bench.providers.places import is_loopback
-from soma_bench.routing.profile import load_profile
 from soma_bench.service.settings import MIN_TOKEN_CHARACTERS, TOKEN_VARIABLE, ServiceSettings
 
 _PORT = 3000
@@ -122,7 +121,6 @@ def serve(
     The address is printed as soon as it can be asked; the log goes to stderr and holds no patient's
     data. docs/service.md has the API.
     """
-    profile = load_profile(profile_path)
     settings = ServiceSettings(
         token=_checked_token(token, host),
         on_loopback=_is_this_machine(host),
@@ -143,11 +141,11 @@ def serve(
     from soma_bench.service.server import bind
     from soma_bench.service.server import serve as run
 
-    def on_ready(url: str) -> None:
+    def on_ready(url: str, name: str) -> None:
         if as_json:
-            print_json({"url": url, "profile": profile.name})
+            print_json({"url": url, "profile": name})
         else:
-            click.echo(f"{profile.name} at {url}")
+            click.echo(f"{name} at {url}")
         sys.stdout.flush()
 
     logging.basicConfig(
@@ -161,7 +159,7 @@ def serve(
     # It warns of every write to a client that has left, which is no news.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     with bind(host, port) as listener:
-        asyncio.run(run(profile, settings, listener, on_ready=on_ready))
+        asyncio.run(run(profile_path, settings, listener, on_ready=on_ready))
 
 
 def _is_this_machine(host: str) -> bool:

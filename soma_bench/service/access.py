@@ -17,12 +17,16 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from soma_bench.providers.places import is_loopback
-from soma_bench.service.failures import RequestError, told, write_down
+from soma_bench.service.failures import STOPPING, RequestError, told, write_down
+from soma_bench.service.jobs import Jobs
 from soma_bench.service.metrics import Metrics
+from soma_bench.service.rush import WAITING
 from soma_bench.service.settings import ServiceSettings
 
 CLIENT_LEFT = 499
 """Status of a request whose client left before its answer, as some proxies count it."""
+CAME_WHOLE = "came_whole"
+"""Where a server notes in a request's state when its last byte came, by `time.perf_counter`."""
 _DRAINED = 4
 """A body that is too long is read on up to so many times the limit, for a client that has sent it
 whole reads the answer, and one that is cut off in the middle sees a broken connection."""
@@ -35,12 +39,21 @@ class Door:
     Args:
         app: what is behind it.
         settings: limits and who may come in.
+        jobs: what requests lead to; when it stops, no request is read to its end.
         metrics: where requests are counted.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: ServiceSettings,
+        jobs: Jobs,
+        metrics: Metrics,
+    ) -> None:
         self._app = app
         self._settings = settings
+        self._jobs = jobs
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +64,9 @@ class Door:
         visit = _Visit(scope, send)
         try:
             await self._serve(visit, receive)
+        except asyncio.CancelledError:
+            # The server does so when it stops and a client does not read its answer: no failure.
+            _log.warning("an answer was broken off: its client had stopped reading")
         except Exception as error:  # noqa: BLE001 - the server would log it with its message
             write_down(error)
             if not visit.begun:
@@ -63,10 +79,11 @@ class Door:
     async def _serve(self, visit: _Visit, receive: Receive) -> None:
         try:
             self._check(Headers(scope=visit.scope), visit.scope["method"])
-            async with asyncio.timeout(self._settings.body_timeout_s):
+            async with self._jobs.coming(self._settings.body_timeout_s):
                 body = await self._read(receive)
         except TimeoutError:
-            refusal = RequestError("The request did not come whole in time", status=408)
+            late = RequestError("The request did not come whole in time", status=408)
+            refusal = RequestError(STOPPING, status=503) if self._jobs.stopping else late
         except RequestError as refused:
             refusal = refused
         except _Left:
@@ -158,8 +175,8 @@ class _Visit:
         """Whether an answer has begun."""
 
     def read(self) -> None:
-        """The request has come whole."""
-        self._read = time.perf_counter()
+        """The request has been read, and has come whole no later."""
+        self._read = self.scope.get("state", {}).get(CAME_WHOLE) or time.perf_counter()
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
@@ -169,10 +186,17 @@ class _Visit:
         if message["type"] == "http.response.body":
             if self._first_s is None:
                 self._first_s = time.perf_counter() - self._read
+                self.wait_no_more()
             self._whole = not message.get("more_body", False)
+
+    def wait_no_more(self) -> None:
+        """Let others go on, for this request's answer has begun or never will."""
+        if (waiting := self.scope.get("state", {}).get(WAITING)) is not None:
+            waiting.end()
 
     def close(self, metrics: Metrics) -> None:
         """Count it and write it down."""
+        self.wait_no_more()
         seconds = time.perf_counter() - self._began
         status = self._status if self._whole else CLIENT_LEFT
         method = self.scope["method"]

@@ -6,20 +6,36 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soma_bench.errors import ConfigError
-from soma_bench.routing.profile import Profile
+from soma_bench.service.access import CAME_WHOLE
 from soma_bench.service.app import create_app
 from soma_bench.service.core import Service, open_service
+from soma_bench.service.rush import WAITING, Rush
 from soma_bench.service.settings import ServiceSettings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_LAST_WORDS_S = 5
+LAST_WORDS_S = 5
 """After the grace, for writing out what cancelled streams say last."""
+
+
+def _protocol(rush: Rush) -> type[HttpToolsProtocol]:
+    """HTTP that notes when a request has come whole; until its turn it may wait for others."""
+
+    class Protocol(HttpToolsProtocol):
+        def on_message_complete(self) -> None:
+            state = self.scope["state"]
+            state[CAME_WHOLE], state[WAITING] = time.perf_counter(), rush.came()
+            super().on_message_complete()
+
+    return Protocol
 
 
 class Server(uvicorn.Server):
@@ -35,11 +51,12 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(service),
+                http=_protocol(service.rush),
                 access_log=False,  # it would write down paths with the ids of sessions
                 log_config=None,
                 lifespan="off",
                 server_header=False,
-                timeout_graceful_shutdown=int(grace_s) + _LAST_WORDS_S,
+                timeout_graceful_shutdown=int(grace_s) + LAST_WORDS_S,
             )
         )
 
@@ -85,26 +102,27 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    profile: Profile,
+    path: Path,
     settings: ServiceSettings,
     listener: socket.socket,
     *,
-    on_ready: Callable[[str], None] = lambda _: None,
+    on_ready: Callable[[str, str], None] = lambda *_: None,
 ) -> None:
     """Serve until a signal says to stop.
 
     Args:
-        profile: where each agent runs.
+        path: the profile's file, which is followed.
         settings: limits and doors.
         listener: a socket that listens, of `bind`.
-        on_ready: told of the service's address.
+        on_ready: told of the service's address and the profile's name.
 
     Raises:
-        ConfigError: the environment or the table of prices is wrong.
+        ConfigError: the profile, the environment or the table of prices is wrong.
         PrivacyError: the environment asks for what an agent's privacy level forbids.
     """
     host, port = listener.getsockname()[:2]
-    async with open_service(profile, settings) as service:
+    async with open_service(path, settings) as service:
         server = Server(service)
-        on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        on_ready(url, service.router.profile.name)
         await server.serve(sockets=[listener])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Iterator
@@ -14,12 +15,17 @@ from hypothesis.errors import Unsatisfiable
 from pydantic import SecretStr
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.types import Message, Receive, Scope, Send
 
 from served import PATIENT, Model, Served, events_of, report_body, served
 from soma_bench.cli.serve import serve
 from soma_bench.errors import ConfigError
 from soma_bench.service import app as service_app
+from soma_bench.service.access import Door
+from soma_bench.service.jobs import Jobs
+from soma_bench.service.metrics import Metrics
 from soma_bench.service.server import bind
+from soma_bench.service.settings import ServiceSettings
 
 TOKEN = "a-token-of-tests-0123456789"
 LIMIT = 64 << 10
@@ -158,6 +164,31 @@ def test_the_log_holds_no_body_no_token_and_no_patient(caplog):
     assert "GET /session/{session_id} 200 in" in text
     for secret in (TOKEN, "Quillfeather", str(PATIENT["mrn"]), "Persistent cough", "14 mm"):
         assert secret not in text
+
+
+def test_an_answer_that_the_stopping_server_breaks_off_is_logged_as_no_failure(caplog):
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def never_read(scope: Scope, receive: Receive, send: Send) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            raise AssertionError("nothing is sent")
+
+        door = Door(never_read, settings=ServiceSettings(), jobs=Jobs(), metrics=Metrics())
+        scope = {"type": "http", "method": "GET", "headers": [(b"host", b"localhost")]}
+        serving = asyncio.create_task(door(scope, receive, send))
+        await begun.wait()
+        serving.cancel()
+        await serving
+
+    asyncio.run(run())
+    assert "its client had stopped reading" in caplog.text
 
 
 def test_an_error_that_nobody_foresaw_is_told_without_its_words(monkeypatch, caplog):

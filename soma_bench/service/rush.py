@@ -15,7 +15,7 @@ from typing import Any
 WAITING = "waiting"
 """Where a request's state has its `Waiting`."""
 _MOMENT_S = 0.2
-"""How long a request counts as waiting. One that takes longer to be answered is not held up by work."""
+"""One that is not answered within it holds nobody up any longer."""
 _LULL_S = 0.01
 """Who comes within it after another belongs to the same rush."""
 _PATIENCE_S = 0.02
@@ -23,9 +23,14 @@ _PATIENCE_S = 0.02
 
 
 class Rush:
-    """Counts the requests that wait; it belongs to the clients' loop, and others may ask it."""
+    """Counts the requests that wait; it belongs to the clients' loop, and others may ask it.
 
-    def __init__(self) -> None:
+    Args:
+        moment_s: how long a request counts, and how long work waits for those that do.
+    """
+
+    def __init__(self, moment_s: float = _MOMENT_S) -> None:
+        self._moment_s = moment_s
         self._waiting = 0
         self._calm = threading.Event()
         self._calm.set()
@@ -37,7 +42,7 @@ class Rush:
         self._waiting += 1
         self._last = asyncio.get_running_loop().time()
         self._calm.clear()
-        return Waiting(self)
+        return Waiting(self, self._moment_s)
 
     def went(self) -> None:
         """It waits no more."""
@@ -48,7 +53,7 @@ class Rush:
     async def passed(self) -> None:
         """Wait in the clients' loop until nobody waits and nobody more comes, but only a moment."""
         now = asyncio.get_running_loop().time
-        for _ in range(round(_MOMENT_S / _LULL_S)):
+        for _ in range(round(self._moment_s / _LULL_S)):
             if not self._waiting and now() >= self._last + _LULL_S:
                 return
             await asyncio.sleep(_LULL_S)
@@ -64,11 +69,12 @@ class Waiting:
 
     Args:
         rush: where it is counted.
+        moment_s: for how long at most.
     """
 
-    def __init__(self, rush: Rush) -> None:
+    def __init__(self, rush: Rush, moment_s: float) -> None:
         self._rush = rush
-        self._timer = asyncio.get_running_loop().call_later(_MOMENT_S, self.end)
+        self._timer = asyncio.get_running_loop().call_later(moment_s, self.end)
         self._ended = False
 
     def end(self) -> None:

@@ -23,6 +23,7 @@ from soma_bench.agents import AGENT_BY_NAME, conversation
 from soma_bench.environment import read_environment
 from soma_bench.providers.base import Availability, Capabilities, Provider
 from soma_bench.routing.profile import Profile, save_profile
+from soma_bench.service.app import create_api
 from soma_bench.service.core import Service, open_service
 from soma_bench.service.server import Server, bind
 from soma_bench.service.settings import ServiceSettings
@@ -198,7 +199,7 @@ def served(
                 environment=read_environment(None),
                 factory=lambda *_: providers or (lambda _: model),
             ) as service:
-                server = Server(service)
+                server = Server(service, create_api(service))
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 found.append(Served(url, path, model, service, server))
                 ready.set()

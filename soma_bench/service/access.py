@@ -80,7 +80,7 @@ class Door:
         try:
             self._check(Headers(scope=visit.scope), visit.scope["method"])
             async with self._jobs.coming(self._settings.body_timeout_s):
-                body = await self._read(receive)
+                again = _again(await self._read(receive), receive)
         except TimeoutError:
             late = RequestError("The request did not come whole in time", status=408)
             refusal = RequestError(STOPPING, status=503) if self._jobs.stopping else late
@@ -90,7 +90,7 @@ class Door:
             return
         else:
             visit.read()
-            await self._app(visit.scope, _again(body, receive), visit.send)
+            await self._app(visit.scope, again, visit.send)
             return
         headers = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
         headers["connection"] = "close"
@@ -207,15 +207,14 @@ class _Visit:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read already, and then what comes after it."""
-    given = False
+    """Gives a body that was read already, once, and then what comes after it."""
+    # Whoever answers for minutes need not keep it: a picture of some megabytes for each client.
+    left = [body]
 
     async def next_message() -> Message:
-        nonlocal given
-        if given:
+        if not left:
             return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": left.pop(), "more_body": False}
 
     return next_message
 

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from soma_bench import __version__
 from soma_bench.errors import SessionError, SomaError
@@ -84,8 +85,8 @@ _REQUIRED = {
 _SessionId = Annotated[str, Path(max_length=128)]
 
 
-def create_app(service: Service) -> FastAPI:
-    """The API of a service, with its OpenAPI description at ``/openapi.json``."""
+def create_api(service: Service) -> FastAPI:
+    """The API of a service, with its OpenAPI description at ``/openapi.json``; without a door."""
     app = FastAPI(
         title="SOMA reports",
         version=__version__,
@@ -103,18 +104,23 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(WorkError, _work_failed)
     app.add_exception_handler(ClientDisconnect, _nobody)
-    settings = service.settings
-    app.add_middleware(Door, settings=settings, jobs=service.jobs, metrics=service.metrics)
-    # Around the door, so that a page may read why it was refused.
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type"],
-            allow_credentials=True,
-        )
     return app
+
+
+def with_door(api: ASGIApp, service: Service) -> ASGIApp:
+    """The API as clients may come to it."""
+    settings = service.settings
+    door = Door(api, settings=settings, jobs=service.jobs, metrics=service.metrics)
+    if not settings.cors_origins:
+        return door
+    # Around the door, so that a page may read why it was refused.
+    return CORSMiddleware(
+        door,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type"],
+        allow_credentials=True,
+    )
 
 
 def _routes(service: Service) -> APIRouter:

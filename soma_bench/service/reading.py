@@ -1,4 +1,4 @@
-"""How the API reads JSON: by pydantic's parser, which takes a tenth of the time for a large text."""
+"""How the API reads JSON: by pydantic's parser, in a tenth of the time for a large text, and once."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ class JsonRoute(APIRoute):
 
 class _Request(Request):
     async def json(self) -> Any:
+        body = await self.body()
+        # A stream keeps its request, and need not keep what was in it.
+        self._body = b""
         try:
-            return from_json(await self.body())
+            return from_json(body)
         except ValueError as error:
             # What FastAPI looks for; where it was wrong may quote a patient's data.
             raise json.JSONDecodeError("is not JSON", "", 0) from error

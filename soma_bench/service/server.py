@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soma_bench.errors import ConfigError
 from soma_bench.service.access import CAME_WHOLE
-from soma_bench.service.app import create_app
+from soma_bench.service.app import create_api, with_door
 from soma_bench.service.core import Service, open_service
+from soma_bench.service.rehearsal import rehearse
 from soma_bench.service.rush import WAITING, Rush
 from soma_bench.service.settings import ServiceSettings
 
@@ -43,14 +45,15 @@ class Server(uvicorn.Server):
 
     Args:
         service: what is served.
+        api: its API, of `soma_bench.service.app.create_api`.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, api: ASGIApp) -> None:
         self._service = service
         grace_s = service.settings.grace_s
         super().__init__(
             uvicorn.Config(
-                create_app(service),
+                with_door(api, service),
                 http=_protocol(service.rush),
                 access_log=False,  # it would write down paths with the ids of sessions
                 log_config=None,
@@ -126,7 +129,9 @@ async def serve(
     """
     host, port = listener.getsockname()[:2]
     async with open_service(path, settings) as service:
-        server = Server(service)
+        api = create_api(service)
+        await rehearse(api)
+        server = Server(service, api)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         on_ready(url, service.router.profile.name)
         await server.serve(sockets=[listener])

@@ -17,7 +17,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.types import Message, Receive, Scope, Send
 
-from served import PATIENT, Model, Served, events_of, report_body, served
+from served import PATIENT, Model, Served, data_url, events_of, report_body, served
 from soma_bench.cli.serve import serve
 from soma_bench.errors import ConfigError
 from soma_bench.service import app as service_app
@@ -228,7 +228,7 @@ def test_random_requests_are_answered_as_described(shared, mode):
     for operation in operations[: len(operations) // 2]:  # the others are the same under /api
 
         @settings(
-            max_examples=4,
+            max_examples=20,
             deadline=None,
             derandomize=True,
             database=None,
@@ -238,6 +238,9 @@ def test_random_requests_are_answered_as_described(shared, mode):
         def check(case: schemathesis.Case) -> None:
             # No schema says what is a picture.
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
+            if mode is GenerationMode.POSITIVE and "final_image" in (case.body or ()):
+                case.body["final_image"] = data_url()
+                case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
         try:
             check()

@@ -104,6 +104,7 @@ def create_api(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(WorkError, _work_failed)
     app.add_exception_handler(ClientDisconnect, _nobody)
+    app.add_exception_handler(Exception, _unforeseen)
     return app
 
 
@@ -325,6 +326,10 @@ async def _work_failed(_: Request, error: Exception) -> JSONResponse:
 
 async def _nobody(_: Request, error: Exception) -> Response:  # noqa: ARG001 - their signature
     return Response(status_code=CLIENT_LEFT)
+
+
+async def _unforeseen(_: Request, error: Exception) -> JSONResponse:
+    return _error(500, told(error))  # the door writes it down
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ from soma_bench.routing.profile import Profile, profile_digest, profile_text, sa
 from soma_bench.service import reports
 from soma_bench.service.base64_files import Base64File, base64_file
 from soma_bench.service.pictures import read_picture
-from soma_bench.service.rush import Rush
+from soma_bench.service.rush import Rush, waits_no_more
 from soma_bench.types import AGENTS, Image, Request
 
 AGREED = ["alignment", "radiologist", "pathologist", "report_writer", "qc_reviewer"]
@@ -608,6 +609,20 @@ def test_a_replaced_profile_is_taken_by_the_next_analysis_and_not_by_one_under_w
     assert (mended["profile"], mended["reloadError"]) == ("on-a", None)
 
 
+def test_analyses_on_two_versions_of_a_profile_wait_for_the_same_machine(fresh):
+    held = fresh.hold("radiologist")
+    with fresh.client() as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(events_of, client, "/medical_report_stream", report_body())
+        wait_until(lambda: "radiologist" in fresh.model.asked)
+        save_profile(profile(name="later"), fresh.path)
+        second = pool.submit(events_of, client, "/medical_report_stream", report_body())
+        wait_until(lambda: client.get("/health").json()["openRequests"] == 2)
+        time.sleep(0.3)
+        assert fresh.model.asked == AGREED[:2]
+        fresh.release(held)
+        assert [kinds(done.result())[-2:] for done in (first, second)] == [["complete", "done"]] * 2
+
+
 def test_the_order_of_the_stages_is_that_of_the_profile_that_is_taken():
     with served(model(), profile(pipeline="sequential"), local_parallel=2) as service:
         save_profile(profile(pipeline="parallel"), service.path)
@@ -685,19 +700,21 @@ def test_requests_that_wait_go_before_the_models_side_but_not_for_long():
     async def run() -> None:
         rush = Rush(moment_s=60)
         rush.let_pass()
-        first, second = rush.came(), rush.came()
+        first, second = {"state": {}}, {"state": {}}
+        rush.came(first["state"])
+        rush.came(second["state"])
         began = time.monotonic()
         rush.let_pass()
         assert time.monotonic() - began < 5, "it is let pass for a moment only"
         waits = asyncio.create_task(rush.passed())
-        first.end()
-        first.end()  # which counts once
+        waits_no_more(first)
+        waits_no_more(first)  # which counts once
         await asyncio.sleep(0.05)
         assert not waits.done()
-        second.end()
+        waits_no_more(second)
         await asyncio.wait_for(waits, 5)
         brief = Rush(moment_s=0.05)
-        brief.came()  # and is never answered
+        brief.came({})  # and is never answered
         await asyncio.wait_for(brief.passed(), 5)
 
     asyncio.run(run())

@@ -29,6 +29,7 @@ from soma_bench.service.settings import ServiceSettings
 
 TOKEN = "a-token-of-tests-0123456789"
 LIMIT = 64 << 10
+ASK_FOR_REPORTS = ("POST /medical_report_init", "POST /medical_report_stream")
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def test_random_requests_are_answered_as_described(shared, mode):
         def check(case: schemathesis.Case) -> None:
             # No schema says what is a picture.
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
-            if mode is GenerationMode.POSITIVE and "final_image" in (case.body or ()):
+            if mode is GenerationMode.POSITIVE and case.operation.label in ASK_FOR_REPORTS:
                 case.body["final_image"] = data_url()
                 case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
@@ -266,6 +267,24 @@ def test_the_command_demands_a_token_for_any_address_but_this_machines():
     assert "16 ASCII characters" in error("--host", "0.0.0.0", "--token", "ü" * 20)
     for origin in ("localhost:5173", "http://localhost:5173/app", "*", "file:///x"):
         assert "is no origin" in error("--cors-origin", origin)
+
+
+def test_small_events_are_sent_at_once():
+    async def run() -> None:
+        kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            kept.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with bind("127.0.0.1", 0) as listener:
+            async with await asyncio.start_server(connected, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                assert await kept
+                writer.close()
+
+    asyncio.run(run())
 
 
 def test_an_address_that_is_taken_or_not_ours_is_an_error_that_says_what_to_do():

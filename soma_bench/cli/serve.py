@@ -118,7 +118,8 @@ def serve(
 ) -> None:
     """Serve reports by a profile, under /api and at the root, until SIGINT or SIGTERM.
 
-    The address is printed as soon as it can be asked; the log goes to stderr and holds no patient's
+    A profile that is replaced in its file is taken by the next analysis. The address is printed as
+    soon as it can be asked; the log goes to stderr and holds no patient's
     data. docs/service.md has the API.
     """
     settings = ServiceSettings(
@@ -133,7 +134,9 @@ def serve(
         grace_s=grace_s,
     )
     if missing := [
-        name for name in ("fastapi", "uvicorn", "prometheus_client") if not find_spec(name)
+        name
+        for name in ("fastapi", "httptools", "uvicorn", "prometheus_client")
+        if not find_spec(name)
     ]:
         raise ConfigError(
             f"the service needs {', '.join(missing)}; run: pip install 'soma-bench[serve]'"

@@ -20,7 +20,7 @@ from soma_bench.providers.places import is_loopback
 from soma_bench.service.failures import STOPPING, RequestError, told, write_down
 from soma_bench.service.jobs import Jobs
 from soma_bench.service.metrics import Metrics
-from soma_bench.service.rush import WAITING
+from soma_bench.service.rush import waits_no_more
 from soma_bench.service.settings import ServiceSettings
 
 CLIENT_LEFT = 499
@@ -186,17 +186,12 @@ class _Visit:
         if message["type"] == "http.response.body":
             if self._first_s is None:
                 self._first_s = time.perf_counter() - self._read
-                self.wait_no_more()
+                waits_no_more(self.scope)
             self._whole = not message.get("more_body", False)
-
-    def wait_no_more(self) -> None:
-        """Let others go on, for this request's answer has begun or never will."""
-        if (waiting := self.scope.get("state", {}).get(WAITING)) is not None:
-            waiting.end()
 
     def close(self, metrics: Metrics) -> None:
         """Count it and write it down."""
-        self.wait_no_more()
+        waits_no_more(self.scope)
         seconds = time.perf_counter() - self._began
         status = self._status if self._whole else CLIENT_LEFT
         method = self.scope["method"]

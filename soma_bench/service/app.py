@@ -37,7 +37,7 @@ from soma_bench.service.core import Service
 from soma_bench.service.failures import SESSION_CLOSED, RequestError, told
 from soma_bench.service.intake import read_request
 from soma_bench.service.reading import JsonRoute
-from soma_bench.service.rush import WAITING
+from soma_bench.service.rush import waits_no_more
 from soma_bench.service.sessions import Conversation
 from soma_bench.service.streams import EventStream, Work
 
@@ -241,8 +241,7 @@ async def _while_connected(
         ClientDisconnect: nobody waits for the outcome any more.
     """
     job = service.jobs.start(service.workroom.run(work), conversation.id)
-    if (waiting := request.scope["state"].get(WAITING)) is not None:
-        waiting.end()
+    waits_no_more(request.scope)
     gone = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((job.task, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -67,6 +67,7 @@ class Course:
         self, agent: AgentName, inputs: BaseModel, context: CallContext
     ) -> AsyncGenerator[RouterEvent]:
         """An agent's words as its model writes them; closing the iterator stops the model."""
+        await self.workroom.turn()
         async with (
             self.machines.place(agent, inputs, context),
             aclosing(self.router.stream(agent, inputs, context)) as events,

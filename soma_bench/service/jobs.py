@@ -88,7 +88,8 @@ class Jobs:
         """Take no more work, let what is open go on for a while, then cancel it and wait for it."""
         self.stopping = True
         for limit in self._coming:
-            limit.reschedule(asyncio.get_running_loop().time())
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
         if tasks := [job.task for job in self._open]:
             await asyncio.wait(tasks, timeout=grace_s)
         for job in tuple(self._open):

@@ -12,8 +12,10 @@ import selectors
 import threading
 from typing import Any
 
-WAITING = "waiting"
-"""Where a request's state has its `Waiting`."""
+from starlette.types import Scope
+
+_WAITING = "waiting"
+"""Where a request's state has its `_Waiting`."""
 _MOMENT_S = 0.2
 """One that is not answered within it holds nobody up any longer."""
 _LULL_S = 0.01
@@ -37,12 +39,12 @@ class Rush:
         self._last = 0.0
         """When the last one came, by the clients' loop."""
 
-    def came(self) -> Waiting:
-        """A request has come whole."""
+    def came(self, state: dict[str, Any]) -> None:
+        """A request with this state has come whole; it waits until `waits_no_more` for it."""
         self._waiting += 1
         self._last = asyncio.get_running_loop().time()
         self._calm.clear()
-        return Waiting(self, self._moment_s)
+        state[_WAITING] = _Waiting(self, self._moment_s)
 
     def went(self) -> None:
         """It waits no more."""
@@ -64,7 +66,13 @@ class Rush:
             self._calm.wait(_PATIENCE_S)
 
 
-class Waiting:
+def waits_no_more(scope: Scope) -> None:
+    """A request's answer has begun, or its work is on its way; nobody waits for it."""
+    if (waiting := scope.get("state", {}).get(_WAITING)) is not None:
+        waiting.end()
+
+
+class _Waiting:
     """One request that waits.
 
     Args:
@@ -78,7 +86,7 @@ class Waiting:
         self._ended = False
 
     def end(self) -> None:
-        """Its answer has begun, or its work is on its way."""
+        """Count it no more."""
         if not self._ended:
             self._ended = True
             self._timer.cancel()

@@ -20,7 +20,7 @@ from soma_bench.service.access import CAME_WHOLE
 from soma_bench.service.app import create_api, with_door
 from soma_bench.service.core import Service, open_service
 from soma_bench.service.rehearsal import rehearse
-from soma_bench.service.rush import WAITING, Rush
+from soma_bench.service.rush import Rush
 from soma_bench.service.settings import ServiceSettings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -34,7 +34,9 @@ def _protocol(rush: Rush) -> type[HttpToolsProtocol]:
     class Protocol(HttpToolsProtocol):
         def on_message_complete(self) -> None:
             state = self.scope["state"]
-            state[CAME_WHOLE], state[WAITING] = time.perf_counter(), rush.came()
+            state[CAME_WHOLE] = time.perf_counter()
+            if self.scope["method"] == "POST":
+                rush.came(state)
             super().on_message_complete()
 
     return Protocol

@@ -138,7 +138,7 @@ async def _read(course: Course, conversation: Conversation, message: str) -> Ali
     context = _context(conversation)
     async with course.machines.place("alignment", inputs, context):
         started = time.perf_counter()
-        routed = await course.router.ask("alignment", inputs, context)
+        routed = await course.ask(None)("alignment", inputs, context)
         course.metrics.routed(routed, time.perf_counter() - started)
     intent = cast(AlignmentOutput, routed.output)
     if intent.intent == "REVISION" and intent.handler == "self":

@@ -155,6 +155,7 @@ def test_without_a_message_the_agreed_error_comes(shared, path, field):
         (data_url()[:-9], "is not base64|is a broken PNG"),
         (base64.b64encode(picture()[:60]).decode(), "is a broken PNG"),
         (base64.b64encode(picture("WEBP")[:-20]).decode(), "is a broken image"),
+        (base64.b64encode(picture("JPEG")[:-20]).decode(), "is a broken JPEG"),
         (base64.b64encode(b"GIF89a" + bytes(40)).decode(), "is not a PNG, JPEG or DICOM image"),
         ("data:text/plain;base64,aGVsbG8=", "is text/plain"),
         ("data:image/png,raw", "without base64"),
@@ -652,6 +653,13 @@ def test_a_picture_whose_pixels_are_broken_is_a_400_and_in_a_stream_an_error(sha
         session = client.get(f"/session/{events[0]['sessionId']}").json()
         assert session["hasReport"] is False
     assert len(shared.model.requests) == asked, "no model is asked about it"
+
+
+def test_a_jpeg_with_something_behind_its_end_is_taken(shared):
+    image = base64.b64encode(picture("JPEG") + bytes(5000)).decode()
+    with shared.client() as client:
+        answer = client.post("/medical_report_init", json=report_body(final_image=image))
+    assert answer.status_code == 200
 
 
 def test_a_stream_begins_before_its_picture_is_read(monkeypatch):

@@ -1,22 +1,26 @@
 """The service under load: clients that stream reports for a minute, in front of a stub of a model.
 
-Three processes besides this one, which holds the clients: the service as the command starts it, and
-a stub that speaks OpenAI's API and answers each agent with its own first worked example after a
-pause. So what is measured is the service's own part. Every client puts a mark of its own into what
-it asks, the stub gives it back in the report, and no other client's mark may ever be seen.
+Three processes: this one holds the clients, which cost little; the service as the command starts
+it; and a stub that speaks OpenAI's API and answers each agent with its own first worked example
+after a pause. So what is measured is the service's own part. Every client begins anew as soon as
+its last request has ended, puts a mark of its own into what it asks, and the stub gives it back in
+the report: no other client's mark may ever be seen.
 
-Held are: no error; no stream mixed with another; the 99th percentile of the service's own time from
-a request's last byte to its answer's first below 50 ms, by its own histogram; memory that does not
-grow after the first third; and, with a SIGTERM under load at the end, that every open stream ends
-with ``done``.
+It is run twice, each time with a new service: with clients that come within the first seconds
+(``spread``), and with clients that all come at one moment (``together``). Held are, each time: no
+error; no stream mixed with another; the 99th percentile of the service's own time from a request's
+last byte to its first event below 50 ms, by its own histogram; memory that does not grow after the
+first third; and, with a SIGTERM under load at the end, that every open stream ends with ``done``.
 
-    python benchmarks/bench_service.py [--seconds 60] [--clients 64] [--pause 0.2]
+    python benchmarks/bench_service.py [--seconds 60] [--clients 64] [--pause 0.2] [--picture 200]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import io
 import json
 import os
 import random
@@ -29,20 +33,23 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import psutil
+from PIL import Image as Pillow
+from sse_client import BrokenError, Client, RefusedError, StatusError
 
 from soma_bench.types import AGENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "gpt-4o"
 TARGET_S = 0.050
-_ARRIVE_S = 3.0
 GROWTH = 1.10
 """Memory at the end over memory after the first third."""
+ARRIVE_S = {"spread": 3.0, "together": 0.0}
+"""Within which time the clients come."""
+REPORT, TALK = "/medical_report_stream", "/chat_stream"
 
 
 @dataclass
@@ -50,9 +57,9 @@ class Seen:
     """What the clients have seen."""
 
     reports: int = 0
-    chats: int = 0
+    talks: int = 0
     first_s: list[float] = field(default_factory=list)
-    """From sending a request to its first event, by the clients' own clock."""
+    """From sending a request for a report to its first event, by the clients' own clock."""
     problems: Counter[str] = field(default_factory=Counter)
 
 
@@ -61,7 +68,20 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=60.0)
     options.add_argument("--clients", type=int, default=64)
     options.add_argument("--pause", type=float, default=0.2, help="of the stub, before each answer")
+    options.add_argument("--picture", type=int, default=200, help="its size in kB")
+    options.add_argument("--arrive", choices=sorted(ARRIVE_S), action="append")
     given = options.parse_args()
+    image = picture(given.picture * 1000)
+    print(
+        f"{given.clients} clients, {given.seconds:g} s, the stub pauses {given.pause:g} s, a picture"
+        f" of {len(image) / 1000:.0f} kB; load of the machine {os.getloadavg()[0]:.1f}"
+    )
+    met = [measured(arrive, image, given) for arrive in given.arrive or sorted(ARRIVE_S)]
+    sys.exit(0 if all(met) else 1)
+
+
+def measured(arrive: str, image: bytes, given: argparse.Namespace) -> bool:
+    """Load a service of its own; whether all was met."""
     with tempfile.TemporaryDirectory() as folder:
         stub = started([sys.executable, "agent_server.py", str(given.pause)], cwd=ROOT / "tests")
         assert stub.stdout
@@ -79,13 +99,13 @@ def main() -> None:
             text = ""
             while not text.endswith("}\n"):
                 text += service.stdout.readline()
-            met = asyncio.run(load(json.loads(text)["url"], service, given))
+            load = Load(json.loads(text)["url"], arrive, image, given)
+            return asyncio.run(load.run(service))
         finally:
             for process in (service, stub):
                 if process.poll() is None:
                     process.terminate()
                     process.wait(20)
-    sys.exit(0 if met else 1)
 
 
 def started(command: list[str], *, cwd: Path, **environment: str) -> subprocess.Popen[str]:
@@ -111,119 +131,137 @@ def profile() -> dict[str, Any]:
     }
 
 
-async def load(url: str, service: subprocess.Popen[str], given: argparse.Namespace) -> bool:
-    """Load the service, stop it under load, and print what was seen; whether all was met."""
-    seen = Seen()
-    process = psutil.Process(service.pid)
-    limits = httpx.Limits(max_connections=given.clients * 2)
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60, limits=limits) as http:
-        stopping = asyncio.Event()
-        clients = [
-            asyncio.create_task(client(http, number, seen, stopping))
-            for number in range(given.clients)
-        ]
+def picture(size: int) -> bytes:
+    """A grey PNG of about ``size`` bytes, noisy as a slice of a CT."""
+    dice = random.Random(1)
+    side = max(1, round(size**0.5))
+    grey = Pillow.frombytes("L", (side, side), dice.randbytes(side * side))
+    stream = io.BytesIO()
+    grey.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+class Load:
+    """Clients in front of one service.
+
+    Args:
+        url: the service's.
+        arrive: how the clients come, of `ARRIVE_S`.
+        image: what they ask about.
+        given: the command's options.
+    """
+
+    def __init__(self, url: str, arrive: str, image: bytes, given: argparse.Namespace) -> None:
+        address = urlsplit(url)
+        assert address.hostname
+        assert address.port
+        self._address = address.hostname, address.port
+        self._arrive = arrive
+        self._given = given
+        self._seen = Seen()
+        self._stopping = asyncio.Event()
+        before, self._after = json.dumps(report(image)).rsplit("MARK", 1)
+        self._before = before.encode()
+
+    async def run(self, service: subprocess.Popen[str]) -> bool:
+        """Load the service, stop it under load, and print what was seen; whether all was met."""
+        given, seen = self._given, self._seen
+        process = psutil.Process(service.pid)
+        clients = [asyncio.create_task(self._client(number)) for number in range(given.clients)]
         memory = []
         for _ in range(30):
             await asyncio.sleep(given.seconds / 30)
             memory.append(process.memory_info().rss)
-        figures = (await http.get("/metrics")).text
+        figures = (await Client(*self._address).get("/metrics")).decode()
         cpu = process.cpu_times()
-        stopping.set()
+        self._stopping.set()
         began = time.monotonic()
         service.send_signal(signal.SIGTERM)
         await asyncio.gather(*clients)
         stop_s = time.monotonic() - began
-    code = await asyncio.to_thread(service.wait, 30)
-    p99 = quantile(figures, "/medical_report_stream", 0.99)
-    growth = max(memory[-5:]) / max(memory[10:15])
-    own = sorted(seen.first_s)
-    print(f"{given.clients} clients, {given.seconds:g} s, the stub pauses {given.pause:g} s")
-    print(f"reports {seen.reports}, talks {seen.chats}, problems {dict(seen.problems) or 'none'}")
-    print(f"own time to the first event: p99 below {p99 * 1000:g} ms (target {TARGET_S * 1000:g})")
-    print(
-        f"as the clients saw it, in this process's own queue: median {own[len(own) // 2] * 1000:.1f}"
-        f" ms, p99 {quantiles(own, n=100)[98] * 1000:.1f} ms"
-    )
-    print(
-        f"memory {memory[0] / 2**20:.0f} MiB at first, {max(memory[10:15]) / 2**20:.0f} after a"
-        f" third, {max(memory[-5:]) / 2**20:.0f} at the end: x{growth:.2f} (target {GROWTH:g})"
-    )
-    print(f"CPU of the service {(cpu.user + cpu.system) / given.seconds:.2f} of one core")
-    print(f"SIGTERM under load: all streams ended within {stop_s:.1f} s, exit code {code}")
-    return not seen.problems and p99 <= TARGET_S and growth <= GROWTH and code == 0
+        code = await asyncio.to_thread(service.wait, 30)
+        p99 = quantile(figures, REPORT, 0.99)
+        growth = max(memory[-5:]) / max(memory[10:15])
+        own = sorted(seen.first_s)
+        print(f"\nclients come {self._arrive}")
+        print(
+            f"reports {seen.reports}, talks {seen.talks}, problems {dict(seen.problems) or 'none'}"
+        )
+        print(
+            f"own time to the first event: median below {quantile(figures, REPORT, 0.5) * 1000:g} ms,"
+            f" p99 below {p99 * 1000:g} ms (target {TARGET_S * 1000:g})"
+        )
+        print(
+            f"as the clients saw it: median {own[len(own) // 2] * 1000:.1f} ms,"
+            f" p99 {own[int(len(own) * 0.99)] * 1000:.1f} ms, longest {own[-1] * 1000:.1f} ms"
+        )
+        print(
+            f"memory {memory[0] / 2**20:.0f} MiB at first, {max(memory[10:15]) / 2**20:.0f} after a"
+            f" third, {max(memory[-5:]) / 2**20:.0f} at the end: x{growth:.2f} (target {GROWTH:g})"
+        )
+        print(f"CPU of the service {(cpu.user + cpu.system) / given.seconds:.2f} of one core")
+        print(f"SIGTERM under load: all streams ended within {stop_s:.1f} s, exit code {code}")
+        return not seen.problems and p99 <= TARGET_S and growth <= GROWTH and code == 0
 
+    async def _client(self, number: int) -> None:
+        """Reports and a question about each, one after the other, until the service stops."""
+        turn = 0
+        client = Client(*self._address)
+        await asyncio.sleep(random.uniform(0, ARRIVE_S[self._arrive]))
+        while not self._stopping.is_set():
+            turn += 1
+            mark = f"mark-{number}-{turn}"
+            body = self._before + f"{mark}{self._after}".encode()
+            session_id = await self._watch(client, REPORT, body, mark)
+            if session_id is None or self._stopping.is_set():
+                continue
+            asked = {"message": f"Tell me of {mark}.", "sessionId": session_id, "mode": "question"}
+            await self._watch(client, TALK, json.dumps(asked).encode(), mark)
+        client.close()
 
-async def client(http: httpx.AsyncClient, number: int, seen: Seen, stopping: asyncio.Event) -> None:
-    """Reports and a question about each, one after the other, until the service stops."""
-    turn = 0
-    # Clients are not one another's echo: they come within the first seconds, not at one moment.
-    await asyncio.sleep(random.uniform(0, _ARRIVE_S))
-    while not stopping.is_set():
-        turn += 1
-        mark = f"mark-{number}-{turn}"
-        session_id = await watch(http, "/medical_report_stream", report(mark), mark, seen, stopping)
-        if session_id is None or stopping.is_set():
-            continue
-        body = {"message": f"Tell me of {mark}.", "sessionId": session_id, "mode": "question"}
-        await watch(http, "/chat_stream", body, mark, seen, stopping)
-
-
-async def watch(
-    http: httpx.AsyncClient,
-    path: str,
-    body: dict[str, Any],
-    mark: str,
-    seen: Seen,
-    stopping: asyncio.Event,
-) -> str | None:
-    """Read one stream to its end; its session."""
-    session_id: str | None = None
-    last, text, errors = "", "", []
-    began = time.perf_counter()
-    try:
-        async with http.stream("POST", path, json=body) as response:
-            if response.status_code != 200:
-                if response.status_code != 503 or not stopping.is_set():
-                    seen.problems[f"status {response.status_code}"] += 1
-                return None
-            async for line in response.aiter_lines():
-                if not line.startswith("data: "):
-                    continue
-                event = json.loads(line.removeprefix("data: "))
-                if last == "":
+    async def _watch(self, client: Client, path: str, body: bytes, mark: str) -> str | None:
+        """Read one stream to its end; its session."""
+        seen, stopping = self._seen, self._stopping
+        session_id: str | None = None
+        last, text, errors = "", "", []
+        began = time.perf_counter()
+        try:
+            async for event in client.events(path, body):
+                if last == "" and path == REPORT:
                     seen.first_s.append(time.perf_counter() - began)
                 last = event["type"]
                 session_id = event.get("sessionId", session_id)
                 text += event.get("text", "") + event.get("report", "")
                 if last == "error":
                     errors.append(event["error"])
-    except httpx.ConnectError:
-        if not stopping.is_set():
-            seen.problems["refused"] += 1
-        return None
-    except httpx.TransportError as error:
-        # A connection kept from an earlier answer may close as the service stops.
-        if not (stopping.is_set() and last == ""):
-            seen.problems[f"broken off after {last or 'nothing'}: {type(error).__name__}"] += 1
-        return None
-    if last != "done":
-        seen.problems["ended without done"] += 1
-    if stopping.is_set():
+        except StatusError as error:
+            if error.status != 503 or not stopping.is_set():
+                seen.problems[f"status {error.status}"] += 1
+            return None
+        except RefusedError as error:
+            if not stopping.is_set():
+                seen.problems[f"refused: {error}"] += 1
+            return None
+        except BrokenError as error:
+            seen.problems[f"broken off after {last or 'nothing'}: {error}"] += 1
+            return None
+        if last != "done":
+            seen.problems["ended without done"] += 1
+        if stopping.is_set():
+            return session_id
+        for problem in errors:
+            seen.problems[problem[:60]] += 1
+        if not errors and set(re.findall(r"mark-\d+-\d+", text)) != {mark}:
+            seen.problems["another one's mark, or none"] += 1
+        if path == TALK:
+            seen.talks += 1
+        else:
+            seen.reports += 1
         return session_id
-    for error in errors:
-        seen.problems[error[:60]] += 1
-    if not errors and set(re.findall(r"mark-\d+-\d+", text)) != {mark}:
-        seen.problems["another one's mark, or none"] += 1
-    if path == "/chat_stream":
-        seen.chats += 1
-    else:
-        seen.reports += 1
-    return session_id
 
 
-def report(mark: str) -> dict[str, Any]:
-    """A request with a measured mask, so that the picture stays small and every stage has work."""
-    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+def report(image: bytes) -> dict[str, Any]:
+    """A request with a measured mask, so that every stage has work."""
     mask = {
         "name": "nodule",
         "location": "left lower lobe",
@@ -231,9 +269,9 @@ def report(mark: str) -> dict[str, Any]:
         "centroidMm": [71, 38, 0],
     }
     return {
-        "final_image": f"data:image/png;base64,{dot}",
+        "final_image": f"data:image/png;base64,{base64.b64encode(image).decode()}",
         "metadata": {"masks": [mask], "modality": "CT", "bodyPart": "Chest"},
-        "clinicalContext": {"clinicalIndication": f"Cough, {mark}."},
+        "clinicalContext": {"clinicalIndication": "Cough, MARK."},
     }
 
 

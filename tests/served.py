@@ -6,10 +6,12 @@ import asyncio
 import base64
 import io
 import json
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,7 +22,8 @@ from scripted import completion
 from soma_bench.agents import AGENT_BY_NAME, conversation
 from soma_bench.environment import read_environment
 from soma_bench.providers.base import Availability, Capabilities, Provider
-from soma_bench.routing.profile import Profile
+from soma_bench.routing.profile import Profile, save_profile
+from soma_bench.service.app import create_api
 from soma_bench.service.core import Service, open_service
 from soma_bench.service.server import Server, bind
 from soma_bench.service.settings import ServiceSettings
@@ -143,6 +146,8 @@ class Served:
     """A running service."""
 
     url: str
+    path: Path
+    """The profile's file."""
     model: Model
     service: Service
     server: Server
@@ -185,23 +190,25 @@ def served(
     found: list[Served] = []
     failure: list[BaseException] = []
 
-    async def main() -> None:
+    async def main(path: Path) -> None:
+        save_profile(chosen or profile(), path)
         with bind("127.0.0.1", 0) as listener:
             async with open_service(
-                chosen or profile(),
+                path,
                 ServiceSettings(**{"grace_s": 0.2, **settings}),
                 environment=read_environment(None),
-                providers=providers or (lambda _: model),
+                factory=lambda *_: providers or (lambda _: model),
             ) as service:
-                server = Server(service)
+                server = Server(service, create_api(service))
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                found.append(Served(url, model, service, server))
+                found.append(Served(url, path, model, service, server))
                 ready.set()
                 await server.serve(sockets=[listener])
 
     def run() -> None:
         try:
-            asyncio.run(main())
+            with tempfile.TemporaryDirectory() as folder:
+                asyncio.run(main(Path(folder) / "profile.json"))
         except BaseException as error:  # noqa: BLE001 - told to the test
             failure.append(error)
         finally:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import re
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from PIL import Image as Pillow
@@ -30,7 +34,13 @@ from served import (
 from soma_bench.agents import AGENT_BY_NAME
 from soma_bench.agents.alignment import AlignmentOutput
 from soma_bench.errors import ProviderError
-from soma_bench.types import Request
+from soma_bench.files import write_atomically
+from soma_bench.routing.profile import Profile, profile_digest, profile_text, save_profile
+from soma_bench.service import reports
+from soma_bench.service.base64_files import Base64File, base64_file
+from soma_bench.service.pictures import read_picture
+from soma_bench.service.rush import Rush, waits_no_more
+from soma_bench.types import AGENTS, Image, Request
 
 AGREED = ["alignment", "radiologist", "pathologist", "report_writer", "qc_reviewer"]
 
@@ -145,6 +155,7 @@ def test_without_a_message_the_agreed_error_comes(shared, path, field):
         (data_url()[:-9], "is not base64|is a broken PNG"),
         (base64.b64encode(picture()[:60]).decode(), "is a broken PNG"),
         (base64.b64encode(picture("WEBP")[:-20]).decode(), "is a broken image"),
+        (base64.b64encode(picture("JPEG")[:-20]).decode(), "is a broken JPEG"),
         (base64.b64encode(b"GIF89a" + bytes(40)).decode(), "is not a PNG, JPEG or DICOM image"),
         ("data:text/plain;base64,aGVsbG8=", "is text/plain"),
         ("data:image/png,raw", "without base64"),
@@ -551,3 +562,171 @@ def test_figures_count_and_time_and_say_nothing_of_a_patient(fresh):
         assert line in text
     for known in (session_id, *map(str, PATIENT.values())):
         assert known == "7" or known == "63" or known not in text
+
+
+def test_a_replaced_profile_is_taken_by_the_next_analysis_and_not_by_one_under_way(fresh):
+    def on(model: str) -> Profile:
+        route = {"primary": f"llamacpp:{model}", "fallback": None, "reason": ""}
+        return profile(
+            name=f"on-{model}",
+            routing={agent: {**route, "privacy": "local_only"} for agent in AGENTS},
+        )
+
+    def asked() -> set[str]:
+        models = {request.model for request in fresh.model.requests}
+        fresh.model.requests.clear()
+        return models
+
+    def health() -> dict[str, Any]:
+        with fresh.client() as other:
+            return other.get("/health").json()
+
+    held = fresh.hold("radiologist")
+    with (
+        fresh.client() as client,
+        client.stream("POST", "/medical_report_stream", json=report_body()) as response,
+    ):
+        events = parsed(response.iter_lines())
+        while next(events).get("step") != "phase1_start":
+            pass
+        before = health()
+        save_profile(on("b"), fresh.path)
+        after = health()
+        fresh.release(held)
+        assert list(events)[-1] == {"type": "done"}
+    assert asked() == {"a"}
+    assert (after["profile"], after["digest"]) == ("on-b", profile_digest(on("b")))
+    assert after["digest"] != before["digest"]
+    assert after["loadedAt"] >= before["loadedAt"]
+    assert after["reloadError"] is None
+    session_id = new_session(fresh)
+    assert asked() == {"b"}
+    write_atomically(fresh.path, "{")
+    with fresh.client() as client:
+        message = {"message": "Where?", "sessionId": session_id, "mode": "question"}
+        assert kinds(events_of(client, "/chat_stream", message))[-1] == "done"
+    assert asked() == {"b"}, "one that is not valid is not taken"
+    refused = health()
+    assert refused["digest"] == after["digest"]
+    assert str(fresh.path) in refused["reloadError"]
+    write_atomically(fresh.path, profile_text(on("a")))
+    mended = health()
+    assert (mended["profile"], mended["reloadError"]) == ("on-a", None)
+
+
+def test_analyses_on_two_versions_of_a_profile_wait_for_the_same_machine(fresh):
+    held = fresh.hold("radiologist")
+    with fresh.client() as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(events_of, client, "/medical_report_stream", report_body())
+        wait_until(lambda: "radiologist" in fresh.model.asked)
+        save_profile(profile(name="later"), fresh.path)
+        second = pool.submit(events_of, client, "/medical_report_stream", report_body())
+        wait_until(lambda: client.get("/health").json()["openRequests"] == 2)
+        time.sleep(0.3)
+        assert fresh.model.asked == AGREED[:2]
+        fresh.release(held)
+        assert [kinds(done.result())[-2:] for done in (first, second)] == [["complete", "done"]] * 2
+
+
+def test_the_order_of_the_stages_is_that_of_the_profile_that_is_taken():
+    with served(model(), profile(pipeline="sequential"), local_parallel=2) as service:
+        save_profile(profile(pipeline="parallel"), service.path)
+        held = service.hold("radiologist")
+        with (
+            service.client() as client,
+            client.stream("POST", "/medical_report_stream", json=report_body()) as response,
+        ):
+            for event in parsed(response.iter_lines()):
+                if event["type"] == "log" and event["agent"] == "PathologistAgent":
+                    service.release(held)  # side by side, for else it would wait for the other
+
+
+def test_a_picture_whose_pixels_are_broken_is_a_400_and_in_a_stream_an_error(shared):
+    data = bytearray(picture(size=(64, 64)))
+    at = data.index(b"IDAT") + 20
+    data[at : at + 8] = bytes(8)
+    body = report_body(final_image=base64.b64encode(bytes(data)).decode())
+    asked = len(shared.model.requests)
+    with shared.client() as client:
+        answer = client.post("/medical_report_init", json=body)
+        assert answer.status_code == 400
+        assert "is a broken PNG" in answer.json()["error"]
+        events = events_of(client, "/medical_report_stream", body)
+        assert kinds(events) == ["session", "error", "done"]
+        assert "is a broken PNG" in events[1]["error"]
+        session = client.get(f"/session/{events[0]['sessionId']}").json()
+        assert session["hasReport"] is False
+    assert len(shared.model.requests) == asked, "no model is asked about it"
+
+
+def test_a_jpeg_with_something_behind_its_end_is_taken(shared):
+    image = base64.b64encode(picture("JPEG") + bytes(5000)).decode()
+    with shared.client() as client:
+        answer = client.post("/medical_report_init", json=report_body(final_image=image))
+    assert answer.status_code == 200
+
+
+def test_a_stream_begins_before_its_picture_is_read(monkeypatch):
+    reading, may_read = threading.Event(), threading.Event()
+
+    def slowly(file: Base64File) -> Image:
+        reading.set()
+        assert may_read.wait(20)
+        return read_picture(file)
+
+    monkeypatch.setattr(reports, "read_picture", slowly)
+    with (
+        served(model()) as service,
+        service.client() as client,
+        client.stream("POST", "/medical_report_stream", json=report_body()) as response,
+    ):
+        events = parsed(response.iter_lines())
+        assert next(events)["type"] == "session"
+        assert reading.wait(20)
+        assert service.model.requests == []
+        may_read.set()
+        assert list(events)[-1] == {"type": "done"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100, 200_001])
+def test_parts_of_a_file_in_base64_are_its_parts(size):
+    data = bytes(number * 37 % 251 for number in range(size))
+    for text in (base64.b64encode(data).decode(), base64.encodebytes(data).decode()):
+        file = base64_file(text)
+        assert file.size == size
+        assert file.whole() == data
+        for start in (0, 1, 2, 3, size // 2, size - 1):
+            for end in (start, start + 1, start + 4, size, size + 9):
+                assert file.part(start, end) == data[start:end]
+
+
+@pytest.mark.parametrize(
+    "text", ["A", "AB", "ABC", "ABCDE", "A=BC", "AB=C", "A===", "====", "AB?="]
+)
+def test_what_is_not_base64_is_seen_without_decoding_it(text):
+    with pytest.raises(ValueError, match="base64"):
+        base64_file(text)
+
+
+def test_requests_that_wait_go_before_the_models_side_but_not_for_long():
+    async def run() -> None:
+        rush = Rush(moment_s=60)
+        rush.let_pass()
+        first, second = {"state": {}}, {"state": {}}
+        rush.came(first["state"])
+        rush.came(second["state"])
+        began = time.monotonic()
+        rush.let_pass()
+        assert time.monotonic() - began < 5, "it is let pass for a moment only"
+        waits = asyncio.create_task(rush.passed())
+        waits_no_more(first)
+        waits_no_more(first)  # which counts once
+        await asyncio.sleep(0.05)
+        assert not waits.done()
+        waits_no_more(second)
+        await asyncio.wait_for(waits, 5)
+        brief = Rush(moment_s=0.05)
+        brief.came({})  # and is never answered
+        await asyncio.wait_for(brief.passed(), 5)
+
+    asyncio.run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Iterator
@@ -14,15 +15,21 @@ from hypothesis.errors import Unsatisfiable
 from pydantic import SecretStr
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.types import Message, Receive, Scope, Send
 
-from served import PATIENT, Model, Served, events_of, report_body, served
+from served import PATIENT, Model, Served, data_url, events_of, report_body, served
 from soma_bench.cli.serve import serve
 from soma_bench.errors import ConfigError
 from soma_bench.service import app as service_app
+from soma_bench.service.access import Door
+from soma_bench.service.jobs import Jobs
+from soma_bench.service.metrics import Metrics
 from soma_bench.service.server import bind
+from soma_bench.service.settings import ServiceSettings
 
 TOKEN = "a-token-of-tests-0123456789"
 LIMIT = 64 << 10
+ASK_FOR_REPORTS = ("POST /medical_report_init", "POST /medical_report_stream")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +167,31 @@ def test_the_log_holds_no_body_no_token_and_no_patient(caplog):
         assert secret not in text
 
 
+def test_an_answer_that_the_stopping_server_breaks_off_is_logged_as_no_failure(caplog):
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def never_read(scope: Scope, receive: Receive, send: Send) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            raise AssertionError("nothing is sent")
+
+        door = Door(never_read, settings=ServiceSettings(), jobs=Jobs(), metrics=Metrics())
+        scope = {"type": "http", "method": "GET", "headers": [(b"host", b"localhost")]}
+        serving = asyncio.create_task(door(scope, receive, send))
+        await begun.wait()
+        serving.cancel()
+        await serving
+
+    asyncio.run(run())
+    assert "its client had stopped reading" in caplog.text
+
+
 def test_an_error_that_nobody_foresaw_is_told_without_its_words(monkeypatch, caplog):
     name = str(PATIENT["name"])
 
@@ -197,7 +229,7 @@ def test_random_requests_are_answered_as_described(shared, mode):
     for operation in operations[: len(operations) // 2]:  # the others are the same under /api
 
         @settings(
-            max_examples=4,
+            max_examples=20,
             deadline=None,
             derandomize=True,
             database=None,
@@ -207,6 +239,9 @@ def test_random_requests_are_answered_as_described(shared, mode):
         def check(case: schemathesis.Case) -> None:
             # No schema says what is a picture.
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
+            if mode is GenerationMode.POSITIVE and case.operation.label in ASK_FOR_REPORTS:
+                case.body["final_image"] = data_url()
+                case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
         try:
             check()
@@ -232,6 +267,24 @@ def test_the_command_demands_a_token_for_any_address_but_this_machines():
     assert "16 ASCII characters" in error("--host", "0.0.0.0", "--token", "ü" * 20)
     for origin in ("localhost:5173", "http://localhost:5173/app", "*", "file:///x"):
         assert "is no origin" in error("--cors-origin", origin)
+
+
+def test_small_events_are_sent_at_once():
+    async def run() -> None:
+        kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            kept.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with bind("127.0.0.1", 0) as listener:
+            async with await asyncio.start_server(connected, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                assert await kept
+                writer.close()
+
+    asyncio.run(run())
 
 
 def test_an_address_that_is_taken_or_not_ours_is_an_error_that_says_what_to_do():

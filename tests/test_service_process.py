@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,12 +25,16 @@ from agent_server import MODEL, AgentServer
 from routers import Addresses, profile
 from routing_examples import profile_content
 from served import events_of, kinds, report_body, served
+from servers.base import Fault, wait_until
 from servers.openai import KEY
 from soma_bench.service.failures import STOPPING
+from soma_bench.service.server import LAST_WORDS_S
 from soma_bench.types import AGENTS
 
 ROOT = Path(__file__).parent.parent
 NODE = shutil.which("node")
+LOAD = 64
+"""Clients at the same time, when there are many."""
 
 
 @dataclass
@@ -102,21 +107,36 @@ def service(tmp_path_factory, cloud) -> Iterator[Running]:
 def test_a_front_end_in_node_is_served_through_a_whole_session(tmp_path, cloud, service):
     request = tmp_path / "request.json"
     request.write_text(json.dumps(report_body(metadata=None)), encoding="utf-8")
+    folders = [tmp_path / name for name in ("slow", "broken")]
+    for folder in folders:
+        folder.mkdir()
     assert NODE
-    done = subprocess.run(
-        [NODE, "--test", str(ROOT / "tests" / "node" / "service.test.mjs")],
-        env={
-            "PATH": os.environ["PATH"],
-            "SERVICE_URL": service.url,
-            "SERVICE_REQUEST": str(request),
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"# pass 5\b", done.stdout)
+    with (
+        AgentServer(pause_s=30) as slow_cloud,
+        AgentServer() as broken_cloud,
+        running(folders[0], slow_cloud) as slow,
+        running(folders[1], broken_cloud) as broken,
+    ):
+        broken_cloud.fault = Fault(status=500, body=b'{"error": {"message": "it broke"}}')
+        done = subprocess.run(
+            [NODE, "--test", str(ROOT / "tests" / "node" / "service.test.mjs")],
+            env={
+                "PATH": os.environ["PATH"],
+                "SERVICE_URL": service.url,
+                "SERVICE_SLOW_URL": slow.url,
+                "SERVICE_BROKEN_URL": broken.url,
+                "SERVICE_REQUEST": str(request),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        assert re.search(r"# pass 9\b", done.stdout)
+        stopped = [seen for seen in slow_cloud.requests if seen.path.endswith("/completions")]
+        assert len(stopped) == 2
+        assert all(seen.left_early.wait(5) for seen in stopped), "the page's models were stopped"
     assert any(b"data:image/png;base64," in seen.body for seen in cloud.requests), (
         "the picture goes to a model that sees"
     )
@@ -144,26 +164,49 @@ def test_sigterm_under_load_ends_every_stream_that_does_not_end_itself(tmp_path)
     with (
         AgentServer(pause_s=30) as cloud,
         running(tmp_path, cloud, "--grace", "0.5") as service,
-        ThreadPoolExecutor(12) as pool,
+        ThreadPoolExecutor(LOAD) as pool,
         service.client() as client,
+        half_sent(service) as half,
     ):
         streams = [
             pool.submit(events_of, client, "/medical_report_stream", report_body())
-            for _ in range(10)
+            for _ in range(LOAD - 1)
         ]
         whole = pool.submit(client.post, "/medical_report_init", json=report_body())
-        while client.get("/health").json()["openRequests"] < 11:
+        while client.get("/health").json()["openRequests"] < LOAD:
             time.sleep(0.02)
+        asked = cloud.requests
+        assert wait_until(
+            lambda: sum(seen.path.endswith("/completions") for seen in asked) == LOAD, 20
+        )
         service.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
         ends = [stream.result()[-2:] for stream in streams]
-        assert ends == [[{"type": "error", "error": STOPPING}, {"type": "done"}]] * 10
+        assert ends == [[{"type": "error", "error": STOPPING}, {"type": "done"}]] * (LOAD - 1)
         assert (whole.result().status_code, whole.result().json()) == (503, {"error": STOPPING})
+        assert half.recv(4096).startswith(b"HTTP/1.1 503")
         assert service.process.wait(20) == 0
-        asked = [seen for seen in cloud.requests if seen.path.endswith("/completions")]
-        assert len(asked) == 11
-        assert all(seen.left_early.wait(5) for seen in asked), "the models were stopped"
+        assert time.monotonic() - began < 0.5 + LAST_WORDS_S
+        stopped = [seen for seen in asked if seen.path.endswith("/completions")]
+        assert all(seen.left_early.wait(5) for seen in stopped), "the models were stopped"
+    log = service.log.read_text()
+    assert log.count("POST /medical_report_stream 200 in") == LOAD - 1
+    assert "Traceback" not in log
+    assert "ERROR" not in log
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{service.url}/health", trust_env=False)
+
+
+@contextmanager
+def half_sent(service: Running) -> Iterator[socket.socket]:
+    """A request that does not come whole."""
+    port = int(service.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as half:
+        half.sendall(
+            b"POST /medical_report_init HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        )
+        yield half
 
 
 def test_streams_that_end_within_the_grace_are_not_cut_off():

@@ -15,7 +15,6 @@ from soma_bench.cli.options import profile_option
 from soma_bench.cli.output import json_option, print_json
 from soma_bench.errors import ConfigError
 from soma_bench.providers.places import is_loopback
-from soma_bench.routing.profile import load_profile
 from soma_bench.service.settings import MIN_TOKEN_CHARACTERS, TOKEN_VARIABLE, ServiceSettings
 
 _PORT = 3000
@@ -114,10 +113,10 @@ def serve(
 ) -> None:
     """Serve reports by a profile, under /api and at the root, until SIGINT or SIGTERM.
 
-    The address is printed as soon as it can be asked; the log goes to stderr and holds no patient's
+    A profile that is replaced in its file is taken by the next analysis. The address is printed as
+    soon as it can be asked; the log goes to stderr and holds no patient's
     data. docs/service.md has the API.
     """
-    profile = load_profile(profile_path)
     settings = ServiceSettings(
         token=_checked_token(token, host),
         on_loopback=_is_this_machine(host),
@@ -130,7 +129,9 @@ def serve(
         grace_s=grace_s,
     )
     if missing := [
-        name for name in ("fastapi", "uvicorn", "prometheus_client") if not find_spec(name)
+        name
+        for name in ("fastapi", "httptools", "uvicorn", "prometheus_client")
+        if not find_spec(name)
     ]:
         raise ConfigError(
             f"the service needs {', '.join(missing)}; run: pip install 'soma-bench[serve]'"
@@ -138,11 +139,11 @@ def serve(
     from soma_bench.service.server import bind
     from soma_bench.service.server import serve as run
 
-    def on_ready(url: str) -> None:
+    def on_ready(url: str, name: str) -> None:
         if as_json:
-            print_json({"url": url, "profile": profile.name})
+            print_json({"url": url, "profile": name})
         else:
-            click.echo(f"{profile.name} at {url}")
+            click.echo(f"{name} at {url}")
         sys.stdout.flush()
 
     logging.basicConfig(
@@ -156,7 +157,7 @@ def serve(
     # It warns of every write to a client that has left, which is no news.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     with bind(host, port) as listener:
-        asyncio.run(run(profile, settings, listener, on_ready=on_ready))
+        asyncio.run(run(profile_path, settings, listener, on_ready=on_ready))
 
 
 def _is_this_machine(host: str) -> bool:

@@ -51,6 +51,12 @@ class Machines:
         self._capacity = capacity
         self._slots: dict[str, asyncio.Semaphore] = {}
 
+    def routed(self, machine_of: MachineOf) -> Machines:
+        """The same machines for stages of another router: both wait for one another's."""
+        same = Machines(machine_of, capacity=self._capacity)
+        same._slots = self._slots
+        return same
+
     @asynccontextmanager
     async def place(
         self, agent: AgentName, inputs: BaseModel, context: CallContext

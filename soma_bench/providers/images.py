@@ -26,7 +26,7 @@ WINDOWS: dict[Preset, Window] = {"lung": (-600.0, 1500.0), "mediastinal": (40.0,
 MAX_IMAGE_BYTES = 5 * 2**20
 """Most that an encoded image may have; vendors refuse larger ones."""
 _MAX_DICOM_BYTES = 256 * 2**20
-_MAX_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB"})
@@ -84,7 +84,7 @@ def read_image(
         ConfigError: as for `load_image`.
     """
     _check_size(path, data, len(data))
-    if _is_dicom(data):
+    if is_dicom(data):
         return Image(_png_of_dicom(path, data, window, burned_in=burned_in), "image/png")
     if window is not None:
         raise ConfigError(f"{path}: is not DICOM, and only DICOM images take a window")
@@ -97,12 +97,13 @@ def read_image(
     raise ConfigError(f"{path}: is not a PNG, JPEG or DICOM image")
 
 
-def _is_dicom(head: bytes) -> bool:
+def is_dicom(head: bytes) -> bool:
+    """Whether a file that begins so is DICOM."""
     return head[_DICOM_AT:_HEAD_BYTES] == _DICOM
 
 
 def _check_size(path: Path, head: bytes, size: int) -> None:
-    most = _MAX_DICOM_BYTES if _is_dicom(head) else MAX_IMAGE_BYTES
+    most = _MAX_DICOM_BYTES if is_dicom(head) else MAX_IMAGE_BYTES
     if size > most:
         raise ConfigError(
             f"{path}: has {size / 2**20:.1f} MiB; an image may have {most / 2**20:.0f}"
@@ -152,7 +153,7 @@ def _bare_jpeg(path: Path, data: bytes) -> bytes:
 
 
 def _check_pixels(path: Path, width: int, height: int) -> None:
-    if width * height > _MAX_PIXELS:
+    if width * height > MAX_PIXELS:
         raise ConfigError(f"{path}: has {width} x {height} pixels, which is too large")
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,12 +43,22 @@ Factory = Callable[[Profile, Environment], Callable[[ProviderName], Provider]]
 _Stamp = tuple[int, int, int, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A router of one version of the profile."""
+
+    router: Router
+    profile: Profile
+    """As its file has it."""
+    effective: Profile
+    """As it holds under the environment."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Generation:
     """A router of one version of the profile, and how many of its calls run."""
 
-    router: Router
-    profile: Profile
+    held: Held
     backends: object
     """What its providers were made by: two generations with equal ones share a pool."""
     pool: ProviderPool
@@ -110,7 +120,20 @@ class LiveRouter:
     @property
     def profile(self) -> Profile:
         """The profile that the next call is routed by, as its file has it."""
-        return self._current().profile
+        return self._current().held.profile
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[Held]:
+        """The router of the profile as it is now, for calls that belong together.
+
+        It stays usable to the end of the block, whatever becomes of the file meanwhile.
+        """
+        generation = self._current()
+        generation.running += 1
+        try:
+            yield generation.held
+        finally:
+            await self._ended(generation)
 
     async def ask(
         self,
@@ -119,12 +142,8 @@ class LiveRouter:
         context: CallContext = CallContext(),  # noqa: B008 - frozen
     ) -> Routed:
         """As `Router.ask`."""
-        generation = self._current()
-        generation.running += 1
-        try:
-            return await generation.router.ask(agent, inputs, context)
-        finally:
-            await self._ended(generation)
+        async with self.hold() as held:
+            return await held.router.ask(agent, inputs, context)
 
     async def stream(
         self,
@@ -133,14 +152,12 @@ class LiveRouter:
         context: CallContext = CallContext(),  # noqa: B008 - frozen
     ) -> AsyncGenerator[Event]:
         """As `Router.stream`."""
-        generation = self._current()
-        generation.running += 1
-        try:
-            async with aclosing(generation.router.stream(agent, inputs, context)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            await self._ended(generation)
+        async with (
+            self.hold() as held,
+            aclosing(held.router.stream(agent, inputs, context)) as events,
+        ):
+            async for event in events:
+                yield event
 
     def decide(
         self,
@@ -151,30 +168,26 @@ class LiveRouter:
         level: Complexity = "moderate",
     ) -> Decision:
         """As `Router.decide`."""
-        return self._current().router.decide(agent, context, inputs=inputs, level=level)
+        return self._current().held.router.decide(agent, context, inputs=inputs, level=level)
 
     async def health(self) -> tuple[Health, ...]:
         """As `Router.health`: the backends are asked."""
-        generation = self._current()
-        generation.running += 1
-        try:
-            return await generation.router.health()
-        finally:
-            await self._ended(generation)
+        async with self.hold() as held:
+            return await held.router.health()
 
     def health_summary(self) -> HealthSummary:
         """As `Router.health_summary`, with where the profile came from and whether a change failed."""
         generation = self._current()
         return replace(
-            generation.router.health_summary(),
+            generation.held.router.health_summary(),
             loaded_at=generation.loaded_at,
-            valid_until=generation.profile.valid_until,
+            valid_until=generation.held.profile.valid_until,
             reload_error=self._reload_error,
         )
 
     def open(self) -> None:
         """As `Router.open`."""
-        self._current().router.open()
+        self._current().held.router.open()
 
     async def close(self) -> None:
         """Close every provider; calls that still run fail."""
@@ -194,8 +207,8 @@ class LiveRouter:
                 log.warning("the profile before stays in use: %s", error)
             else:
                 self._reload_error = None
-                if following.profile != self._now.profile:
-                    log.info("%s: took profile %s", self._path, following.profile.name)
+                if following.held.profile != self._now.held.profile:
+                    log.info("%s: took profile %s", self._path, following.held.profile.name)
                 self._retired.append(self._now)
                 self._now = following
         return self._now
@@ -208,11 +221,9 @@ class LiveRouter:
         # A model that is loaded in this process stays loaded where nothing of its backend changed.
         kept = before is not None and before.backends == backends
         pool = before.pool if before and kept else ProviderPool(self._factory(profile, environment))
+        router = Router(profile, pool, environment=environment, tally=self._tally, **self._settings)
         return _Generation(
-            router=Router(
-                profile, pool, environment=environment, tally=self._tally, **self._settings
-            ),
-            profile=profile,
+            held=Held(router=router, profile=profile, effective=effective),
             backends=backends,
             pool=pool,
             loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,12 +17,16 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from soma_bench.providers.places import is_loopback
-from soma_bench.service.failures import RequestError, told, write_down
+from soma_bench.service.failures import STOPPING, RequestError, told, write_down
+from soma_bench.service.jobs import Jobs
 from soma_bench.service.metrics import Metrics
+from soma_bench.service.rush import waits_no_more
 from soma_bench.service.settings import ServiceSettings
 
 CLIENT_LEFT = 499
 """Status of a request whose client left before its answer, as some proxies count it."""
+CAME_WHOLE = "came_whole"
+"""Where a server notes in a request's state when its last byte came, by `time.perf_counter`."""
 _DRAINED = 4
 """A body that is too long is read on up to so many times the limit, for a client that has sent it
 whole reads the answer, and one that is cut off in the middle sees a broken connection."""
@@ -35,12 +39,21 @@ class Door:
     Args:
         app: what is behind it.
         settings: limits and who may come in.
+        jobs: what requests lead to; when it stops, no request is read to its end.
         metrics: where requests are counted.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: ServiceSettings,
+        jobs: Jobs,
+        metrics: Metrics,
+    ) -> None:
         self._app = app
         self._settings = settings
+        self._jobs = jobs
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +64,9 @@ class Door:
         visit = _Visit(scope, send)
         try:
             await self._serve(visit, receive)
+        except asyncio.CancelledError:
+            # The server does so when it stops and a client does not read its answer: no failure.
+            _log.warning("an answer was broken off: its client had stopped reading")
         except Exception as error:  # noqa: BLE001 - the server would log it with its message
             write_down(error)
             if not visit.begun:
@@ -63,17 +79,18 @@ class Door:
     async def _serve(self, visit: _Visit, receive: Receive) -> None:
         try:
             self._check(Headers(scope=visit.scope), visit.scope["method"])
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                body = await self._read(receive)
+            async with self._jobs.coming(self._settings.body_timeout_s):
+                again = _again(await self._read(receive), receive)
         except TimeoutError:
-            refusal = RequestError("The request did not come whole in time", status=408)
+            late = RequestError("The request did not come whole in time", status=408)
+            refusal = RequestError(STOPPING, status=503) if self._jobs.stopping else late
         except RequestError as refused:
             refusal = refused
         except _Left:
             return
         else:
             visit.read()
-            await self._app(visit.scope, _again(body, receive), visit.send)
+            await self._app(visit.scope, again, visit.send)
             return
         headers = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
         headers["connection"] = "close"
@@ -158,8 +175,8 @@ class _Visit:
         """Whether an answer has begun."""
 
     def read(self) -> None:
-        """The request has come whole."""
-        self._read = time.perf_counter()
+        """The request has been read, and has come whole no later."""
+        self._read = self.scope.get("state", {}).get(CAME_WHOLE) or time.perf_counter()
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
@@ -169,10 +186,12 @@ class _Visit:
         if message["type"] == "http.response.body":
             if self._first_s is None:
                 self._first_s = time.perf_counter() - self._read
+                waits_no_more(self.scope)
             self._whole = not message.get("more_body", False)
 
     def close(self, metrics: Metrics) -> None:
         """Count it and write it down."""
+        waits_no_more(self.scope)
         seconds = time.perf_counter() - self._began
         status = self._status if self._whole else CLIENT_LEFT
         method = self.scope["method"]
@@ -183,15 +202,14 @@ class _Visit:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read already, and then what comes after it."""
-    given = False
+    """Gives a body that was read already, once, and then what comes after it."""
+    # Whoever answers for minutes need not keep it: a picture of some megabytes for each client.
+    left = [body]
 
     async def next_message() -> Message:
-        nonlocal given
-        if given:
+        if not left:
             return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": left.pop(), "more_body": False}
 
     return next_message
 

@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.telemetry import TelemetryConfig
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from soma_bench import __version__
 from soma_bench.errors import SessionError, SomaError
@@ -35,7 +35,9 @@ from soma_bench.service.bodies import (
 )
 from soma_bench.service.core import Service
 from soma_bench.service.failures import SESSION_CLOSED, RequestError, told
-from soma_bench.service.intake import Intake, read_request
+from soma_bench.service.intake import read_request
+from soma_bench.service.reading import JsonRoute
+from soma_bench.service.rush import waits_no_more
 from soma_bench.service.sessions import Conversation
 from soma_bench.service.streams import EventStream, Work
 
@@ -66,8 +68,6 @@ _TEXT: _Responses = {
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
-_SMALL_CHARACTERS = 64 << 10
-"""A picture of so many characters is decoded in about the time that a change of threads takes."""
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -85,8 +85,8 @@ _REQUIRED = {
 _SessionId = Annotated[str, Path(max_length=128)]
 
 
-def create_app(service: Service) -> FastAPI:
-    """The API of a service, with its OpenAPI description at ``/openapi.json``."""
+def create_api(service: Service) -> FastAPI:
+    """The API of a service, with its OpenAPI description at ``/openapi.json``; without a door."""
     app = FastAPI(
         title="SOMA reports",
         version=__version__,
@@ -104,22 +104,28 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(WorkError, _work_failed)
     app.add_exception_handler(ClientDisconnect, _nobody)
-    settings = service.settings
-    app.add_middleware(Door, settings=settings, metrics=service.metrics)
-    # Around the door, so that a page may read why it was refused.
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type"],
-            allow_credentials=True,
-        )
+    app.add_exception_handler(Exception, _unforeseen)
     return app
 
 
+def with_door(api: ASGIApp, service: Service) -> ASGIApp:
+    """The API as clients may come to it."""
+    settings = service.settings
+    door = Door(api, settings=settings, jobs=service.jobs, metrics=service.metrics)
+    if not settings.cors_origins:
+        return door
+    # Around the door, so that a page may read why it was refused.
+    return CORSMiddleware(
+        door,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type"],
+        allow_credentials=True,
+    )
+
+
 def _routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     def stream(work: Work, conversation: Conversation) -> EventStream:
         return EventStream(
@@ -127,6 +133,7 @@ def _routes(service: Service) -> APIRouter:
             first={"type": "session", "sessionId": conversation.id},
             session_id=conversation.id,
             jobs=service.jobs,
+            rush=service.rush,
             workroom=service.workroom,
             heartbeat_s=service.settings.heartbeat_s,
         )
@@ -134,7 +141,7 @@ def _routes(service: Service) -> APIRouter:
     @router.post("/medical_report_init", responses=_errors(400, 413, 415, 422, 500, 503))
     async def medical_report_init(body: ReportBody, request: Request) -> ReportAnswer:
         """A report in one answer."""
-        conversation = reports.open_case(service, await _intake(body))
+        conversation = reports.open_case(service, read_request(body))
         work = reports.analyse_whole(service, conversation)
         return await _while_connected(
             service, request, conversation, work, failed="Report generation failed"
@@ -147,7 +154,7 @@ def _routes(service: Service) -> APIRouter:
     )
     async def medical_report_stream(body: ReportBody) -> EventStream:
         """A report, with its progress as server-sent events."""
-        conversation = reports.open_case(service, await _intake(body))
+        conversation = reports.open_case(service, read_request(body))
         return stream(partial(reports.analyse_streaming, service, conversation), conversation)
 
     @router.post(
@@ -194,16 +201,16 @@ def _routes(service: Service) -> APIRouter:
     @router.get("/health", responses=_errors())
     async def health() -> HealthAnswer:
         """Whether a report could be made now: every target is asked whether it is there."""
-        targets = [
-            TargetHealth(target=str(one.target), reason=one.reason)
-            for one in await service.workroom.run(service.router.health())
-        ]
+        summary, found = await service.workroom.run(service.health())
+        targets = [TargetHealth(target=str(one.target), reason=one.reason) for one in found]
         return HealthAnswer(
             status="degraded" if any(one.reason for one in targets) else "ok",
             activeSessions=len(service.sessions),
             openRequests=len(service.jobs),
-            profile=service.profile.name,
-            digest=service.digest,
+            profile=summary.profile,
+            digest=summary.digest,
+            loadedAt=summary.loaded_at,
+            reloadError=summary.reload_error,
             targets=targets,
             timestamp=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
@@ -218,13 +225,6 @@ def _routes(service: Service) -> APIRouter:
     return router
 
 
-async def _intake(body: ReportBody) -> Intake:
-    """The case in a request; a large picture is decoded beside the loop, for it takes long."""
-    if len(body.final_image) <= _SMALL_CHARACTERS:
-        return read_request(body)
-    return await run_in_threadpool(read_request, body)
-
-
 async def _while_connected(
     service: Service,
     request: Request,
@@ -236,11 +236,12 @@ async def _while_connected(
     """The outcome of some work, which ends when the client leaves.
 
     Raises:
-        RequestError: the session was closed, or the service is stopping.
+        RequestError: what was asked is no case, the session was closed, or the service is stopping.
         WorkError: a model failed, or none may be asked.
         ClientDisconnect: nobody waits for the outcome any more.
     """
     job = service.jobs.start(service.workroom.run(work), conversation.id)
+    waits_no_more(request.scope)
     gone = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((job.task, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -251,6 +252,8 @@ async def _while_connected(
         if job.reason is None:
             raise
         raise RequestError(job.reason, status=503) from None
+    except RequestError:
+        raise
     except SessionError as error:
         raise RequestError(str(error), status=409) from error
     except SomaError as error:
@@ -322,6 +325,10 @@ async def _work_failed(_: Request, error: Exception) -> JSONResponse:
 
 async def _nobody(_: Request, error: Exception) -> Response:  # noqa: ARG001 - their signature
     return Response(status_code=CLIENT_LEFT)
+
+
+async def _unforeseen(_: Request, error: Exception) -> JSONResponse:
+    return _error(500, told(error))  # the door writes it down
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:

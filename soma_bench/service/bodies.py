@@ -207,7 +207,11 @@ class HealthAnswer(BaseModel):
     openRequests: int  # noqa: N815
     profile: str
     digest: str
-    """Of the profile."""
+    """Of the profile that the next analysis runs on."""
+    loadedAt: str | None  # noqa: N815
+    """When it was taken from its file: ISO 8601, UTC."""
+    reloadError: str | None  # noqa: N815
+    """Why the file, which has changed since, was not taken; None where it was."""
     targets: list[TargetHealth]
     timestamp: str
     """ISO 8601, UTC."""

@@ -11,11 +11,11 @@ from soma_bench.agents.report_writer import ReportContext
 from soma_bench.files import first_problem
 from soma_bench.pipeline import Analysis
 from soma_bench.routing.constraints import Pipeline
+from soma_bench.service.base64_files import Base64File
 from soma_bench.service.bodies import ClinicalContext, Metadata, ReportBody, SmokingHistory
 from soma_bench.service.failures import RequestError
 from soma_bench.service.masks import Masks, read_masks
-from soma_bench.service.pictures import read_picture
-from soma_bench.types import Image
+from soma_bench.service.pictures import picture_file
 
 _LINE = 200
 """Characters of a line in a report."""
@@ -26,30 +26,26 @@ _NO_INDICATION = "Not given."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
-    """A case with its picture."""
+    """A case with the file of its picture."""
 
     analysis: Analysis
-    picture: Image
+    file: Base64File
 
-    @property
-    def measured(self) -> bool:
-        """Whether the masks say what was measured."""
-        return bool(self.analysis.imaging.regions)
 
-    def order(self, wanted: Pipeline) -> Pipeline:
-        """The pipeline for this case: side by side the Pathologist needs regions in millimetres."""
-        regions = self.analysis.imaging.regions
-        in_mm = regions and all(region.area_mm2 is not None for region in regions)
-        return wanted if in_mm else "sequential"
+def order_of(analysis: Analysis, wanted: Pipeline) -> Pipeline:
+    """The pipeline for a case: side by side the Pathologist needs regions in millimetres."""
+    regions = analysis.imaging.regions
+    in_mm = regions and all(region.area_mm2 is not None for region in regions)
+    return wanted if in_mm else "sequential"
 
 
 def read_request(body: ReportBody) -> Intake:
-    """The case that a request asks to be reported. Decodes the picture, which takes a while.
+    """The case that a request asks to be reported; its picture's pixels are not looked at yet.
 
     Raises:
         RequestError: the picture or what comes with it is no case; the client is told.
     """
-    picture = read_picture(body.final_image)
+    file = picture_file(body.final_image)
     metadata = body.metadata or Metadata()
     context = body.clinicalContext
     if isinstance(context, str):
@@ -77,7 +73,7 @@ def read_request(body: ReportBody) -> Intake:
         )
     except ValidationError as error:
         raise RequestError(f"the request is no case: {first_problem(error)}") from error
-    return Intake(analysis=analysis, picture=picture)
+    return Intake(analysis=analysis, file=file)
 
 
 def _exam(metadata: Metadata, context: ClinicalContext) -> str:

@@ -6,7 +6,8 @@ A job is a task of the clients' loop, which the work itself, in the workroom's, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from soma_bench.service.failures import STOPPING, RequestError
@@ -38,7 +39,9 @@ class Jobs:
 
     def __init__(self) -> None:
         self._open: set[Job] = set()
-        self._stopping = False
+        self._coming: set[asyncio.Timeout] = set()
+        self.stopping = False
+        """Whether no more work is taken."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -49,13 +52,27 @@ class Jobs:
         Raises:
             RequestError: the service is stopping.
         """
-        if self._stopping:
+        if self.stopping:
             work.close()
             raise RequestError(STOPPING, status=503)
         job = Job(asyncio.create_task(work), session_id)
         self._open.add(job)
         job.task.add_done_callback(lambda _: self._open.discard(job))
         return job
+
+    @asynccontextmanager
+    async def coming(self, limit_s: float) -> AsyncIterator[None]:
+        """Holds what may lead to work, such as the reading of a request.
+
+        Raises:
+            TimeoutError: it took longer than ``limit_s``, or the service is stopping.
+        """
+        async with asyncio.timeout(limit_s) as limit:
+            self._coming.add(limit)
+            try:
+                yield
+            finally:
+                self._coming.discard(limit)
 
     def busy(self, session_id: str) -> bool:
         """Whether a session has work going on."""
@@ -69,7 +86,10 @@ class Jobs:
 
     async def stop(self, grace_s: float) -> None:
         """Take no more work, let what is open go on for a while, then cancel it and wait for it."""
-        self._stopping = True
+        self.stopping = True
+        for limit in self._coming:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
         if tasks := [job.task for job in self._open]:
             await asyncio.wait(tasks, timeout=grace_s)
         for job in tuple(self._open):

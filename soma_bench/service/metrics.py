@@ -33,7 +33,8 @@ class Metrics:
         )
         self._first = Histogram(
             "soma_first_byte_seconds",
-            "From a request's last byte to its answer's first: the service's own time for streams.",
+            "From a request's last byte to its answer's first, of a stream to its first event: the"
+            " service's own time, waiting for other requests included.",
             ("endpoint",),
             buckets=_FAST,
             registry=registry,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from soma_bench.agents.report_writer import ReportWriterOutput
 from soma_bench.pipeline import AnalysisResult, Session
 from soma_bench.pipeline.events import Event
 from soma_bench.service.bodies import ReportAnswer, ReportMetadata
 from soma_bench.service.core import Service
-from soma_bench.service.intake import Intake
+from soma_bench.service.failures import RequestError
+from soma_bench.service.intake import Intake, order_of
+from soma_bench.service.pictures import read_picture
 from soma_bench.service.progress import COMPLETE, Progress
 from soma_bench.service.sessions import Conversation
 from soma_bench.service.streams import Emit
@@ -27,8 +30,22 @@ def open_case(service: Service, intake: Intake) -> Conversation:
     Raises:
         RequestError: there is no room for it.
     """
-    session = Session(intake.analysis, order=intake.order(service.profile.pipeline))
-    return service.sessions.add(Conversation(session, intake.picture))
+    return service.sessions.add(Conversation(Session(intake.analysis), intake.file))
+
+
+async def _look(service: Service, conversation: Conversation) -> None:
+    """Read the picture of a case, where that keeps no answer waiting.
+
+    Raises:
+        RequestError: it is broken or too large.
+    """
+    file = conversation.file
+    assert file is not None, "a case was opened"
+    try:
+        conversation.see(await service.workroom.beside(partial(read_picture, file)))
+    except RequestError:
+        conversation.see_nothing()
+        raise
 
 
 async def analyse(service: Service, conversation: Conversation, emit: Emit) -> AnalysisResult:
@@ -47,13 +64,15 @@ async def analyse(service: Service, conversation: Conversation, emit: Emit) -> A
         service.metrics.stage(event)
         progress(event)
 
-    result = await session.analyse(
-        service.ask(conversation.picture),
-        deadline_s=service.settings.deadline_s,
-        weights=service.weights,
-        machines=service.machines,
-        on_event=on_event,
-    )
+    async with service.course() as course:
+        session.order = order_of(session.now.analysis, course.profile.pipeline)
+        result = await session.analyse(
+            course.ask(conversation.picture),
+            deadline_s=course.deadline_s,
+            weights=course.weights,
+            machines=course.machines,
+            on_event=on_event,
+        )
     if _unseen(session.now.analysis.imaging.regions, result):
         progress.log(
             "radiologist", "No model looked at the image, and no mask is measured", "warning"
@@ -63,12 +82,14 @@ async def analyse(service: Service, conversation: Conversation, emit: Emit) -> A
 
 
 async def analyse_streaming(service: Service, conversation: Conversation, emit: Emit) -> None:
-    """The same for a stream, which ends with the report.
+    """The same for a stream, which ends with the report; the picture is read before.
 
     Raises:
+        RequestError: the picture is broken or too large.
         AnswerError: there is no report.
         PrivacyError: a stage has no target that its data may go to.
     """
+    await _look(service, conversation)
     result = await analyse(service, conversation, emit)
     emit(
         {
@@ -83,9 +104,11 @@ async def analyse_whole(service: Service, conversation: Conversation) -> ReportA
     """The same in one answer.
 
     Raises:
+        RequestError: the picture is broken or too large.
         AnswerError: there is no report.
         PrivacyError: a stage has no target that its data may go to.
     """
+    await _look(service, conversation)
     started = time.perf_counter()
     result = await analyse(service, conversation, lambda _: None)
     return ReportAnswer(

@@ -6,20 +6,40 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soma_bench.errors import ConfigError
-from soma_bench.routing.profile import Profile
-from soma_bench.service.app import create_app
+from soma_bench.service.access import CAME_WHOLE
+from soma_bench.service.app import create_api, with_door
 from soma_bench.service.core import Service, open_service
+from soma_bench.service.rehearsal import rehearse
+from soma_bench.service.rush import Rush
 from soma_bench.service.settings import ServiceSettings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_LAST_WORDS_S = 5
+LAST_WORDS_S = 5
 """After the grace, for writing out what cancelled streams say last."""
+
+
+def _protocol(rush: Rush) -> type[HttpToolsProtocol]:
+    """HTTP that notes when a request has come whole; until its turn it may wait for others."""
+
+    class Protocol(HttpToolsProtocol):
+        def on_message_complete(self) -> None:
+            state = self.scope["state"]
+            state[CAME_WHOLE] = time.perf_counter()
+            if self.scope["method"] == "POST":
+                rush.came(state)
+            super().on_message_complete()
+
+    return Protocol
 
 
 class Server(uvicorn.Server):
@@ -27,19 +47,21 @@ class Server(uvicorn.Server):
 
     Args:
         service: what is served.
+        api: its API, of `soma_bench.service.app.create_api`.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, api: ASGIApp) -> None:
         self._service = service
         grace_s = service.settings.grace_s
         super().__init__(
             uvicorn.Config(
-                create_app(service),
+                with_door(api, service),
+                http=_protocol(service.rush),
                 access_log=False,  # it would write down paths with the ids of sessions
                 log_config=None,
                 lifespan="off",
                 server_header=False,
-                timeout_graceful_shutdown=int(grace_s) + _LAST_WORDS_S,
+                timeout_graceful_shutdown=int(grace_s) + LAST_WORDS_S,
             )
         )
 
@@ -81,30 +103,37 @@ def bind(host: str, port: int) -> socket.socket:
             " or 0 for any free one"
         ) from error
     listener.setblocking(False)
-    return listener
+    # asyncio sends small pieces at once only where the protocol is named, and it passes to every
+    # connection. Otherwise an event waits for the acknowledgement of what was sent before it: 40 ms.
+    return socket.socket(
+        listener.family, listener.type, socket.IPPROTO_TCP, fileno=listener.detach()
+    )
 
 
 async def serve(
-    profile: Profile,
+    path: Path,
     settings: ServiceSettings,
     listener: socket.socket,
     *,
-    on_ready: Callable[[str], None] = lambda _: None,
+    on_ready: Callable[[str, str], None] = lambda *_: None,
 ) -> None:
     """Serve until a signal says to stop.
 
     Args:
-        profile: where each agent runs.
+        path: the profile's file, which is followed.
         settings: limits and doors.
         listener: a socket that listens, of `bind`.
-        on_ready: told of the service's address.
+        on_ready: told of the service's address and the profile's name.
 
     Raises:
-        ConfigError: the environment or the table of prices is wrong.
+        ConfigError: the profile, the environment or the table of prices is wrong.
         PrivacyError: the environment asks for what an agent's privacy level forbids.
     """
     host, port = listener.getsockname()[:2]
-    async with open_service(profile, settings) as service:
-        server = Server(service)
-        on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    async with open_service(path, settings) as service:
+        api = create_api(service)
+        await rehearse(api)
+        server = Server(service, api)
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        on_ready(url, service.router.profile.name)
         await server.serve(sockets=[listener])

@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from soma_bench.agents.conversation import Exchange
 from soma_bench.pipeline import AnalysisResult, Session
+from soma_bench.service.base64_files import Base64File
 from soma_bench.service.failures import RequestError
 from soma_bench.types import Image
 
@@ -22,13 +23,17 @@ class Conversation:
 
     Args:
         session: the case; None before a report was asked for.
-        picture: what the case's Radiologist may be shown.
+        file: the file of the case's picture.
     """
 
-    def __init__(self, session: Session | None = None, picture: Image | None = None) -> None:
+    def __init__(self, session: Session | None = None, file: Base64File | None = None) -> None:
         self.id = session.id if session is not None else uuid.uuid4().hex
         self.session = session
-        self.picture = picture
+        self.file = file
+        self.picture: Image | None = None
+        """What the case's Radiologist may be shown; None before the file was read."""
+        self.picture_bytes = 0 if file is None else len(file.encoded)
+        """What its picture takes in memory."""
         self.said: deque[Exchange] = deque(maxlen=_EXCHANGES)
 
     @property
@@ -36,10 +41,13 @@ class Conversation:
         """The latest report; None where there is none."""
         return None if self.session is None else self.session.result
 
-    @property
-    def picture_bytes(self) -> int:
-        """What its picture takes in memory."""
-        return 0 if self.picture is None else len(self.picture.data)
+    def see(self, picture: Image) -> None:
+        """Take what the file shows in the file's place."""
+        self.picture, self.file, self.picture_bytes = picture, None, len(picture.data)
+
+    def see_nothing(self) -> None:
+        """Forget the file, which shows nothing."""
+        self.file, self.picture_bytes = None, 0
 
     @property
     def state(self) -> str:

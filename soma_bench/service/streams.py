@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from soma_bench.errors import SomaError
 from soma_bench.service.failures import told, write_down
 from soma_bench.service.jobs import Jobs
+from soma_bench.service.rush import Rush
 from soma_bench.service.workroom import Workroom
 from soma_bench.telemetry import error_type
 
@@ -36,6 +37,7 @@ class EventStream(StreamingResponse):
         first: an event that is sent before the work begins.
         session_id: whose work it is.
         jobs: where the work is kept.
+        rush: requests that go before it.
         workroom: where it is done.
         heartbeat_s: how often a comment shows that the connection lives.
     """
@@ -49,10 +51,12 @@ class EventStream(StreamingResponse):
         first: Event,
         session_id: str,
         jobs: Jobs,
+        rush: Rush,
         workroom: Workroom,
         heartbeat_s: float,
     ) -> None:
         self._work = work
+        self._rush = rush
         self._workroom = workroom
         self._first = first
         self._heartbeat_s = heartbeat_s
@@ -88,8 +92,10 @@ class EventStream(StreamingResponse):
     async def _run(self) -> None:
         emit = self._events.put_nowait
         try:
-            # The first event is on its way before the work takes the processor.
+            # The first event is on its way before the work takes the processor, and so are those
+            # of others who came at the same moment.
             await self._gate.wait()
+            await self._rush.passed()
             await self._workroom.run(self._do())
         except asyncio.CancelledError:
             if self._job.reason is None:

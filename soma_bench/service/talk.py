@@ -21,7 +21,7 @@ from soma_bench.pipeline.events import Event
 from soma_bench.routing.context import CallContext, strictest
 from soma_bench.routing.routed import Restarted, Routed
 from soma_bench.service.bodies import ChatBody, FeedbackAnswer, FeedbackBody
-from soma_bench.service.core import Service
+from soma_bench.service.core import Course, Service
 from soma_bench.service.progress import TITLES, Progress
 from soma_bench.service.reports import changes, shown_report
 from soma_bench.service.sessions import Conversation
@@ -73,23 +73,26 @@ async def chat(service: Service, conversation: Conversation, body: ChatBody, emi
             emit({"type": "intent", "intent": "UNCLEAR", "confidence": 0.0})
         emit({"type": "chunk", "text": NO_REPORT})
         return
-    if target is not None:
-        revises = mode == "revision" or (mode == "auto" and target == "report_writer")
-        intent = _given("REVISION" if revises else "QUESTION", target)
-    elif mode != "auto":
-        intent = _given(cast(Intent, mode.upper()), "report_writer")
-    else:
-        intent = await _read(service, conversation, body.message)
-        emit({"type": "intent", "intent": intent.intent, "confidence": intent.confidence / 100})
-    match intent.intent:
-        case "QUESTION" | "INFO":
-            await _answer(service, conversation, result, intent, body.message, emit)
-        case "REVISION":
-            await _revise(service, conversation, result, intent, body.message, emit)
-        case _:
-            done = await _act(service, conversation, body.message, intent, Progress(lambda _: None))
-            said = done.reply if intent.intent == "APPROVAL" else _UNCLEAR
-            emit({"type": "chunk", "text": said})
+    async with service.course() as course:
+        if target is not None:
+            revises = mode == "revision" or (mode == "auto" and target == "report_writer")
+            intent = _given("REVISION" if revises else "QUESTION", target)
+        elif mode != "auto":
+            intent = _given(cast(Intent, mode.upper()), "report_writer")
+        else:
+            intent = await _read(course, conversation, body.message)
+            confidence = intent.confidence / 100
+            emit({"type": "intent", "intent": intent.intent, "confidence": confidence})
+        match intent.intent:
+            case "QUESTION" | "INFO":
+                await _answer(course, conversation, result, intent, body.message, emit)
+            case "REVISION":
+                await _revise(course, conversation, result, intent, body.message, emit)
+            case _:
+                quiet = Progress(lambda _: None)
+                done = await _act(course, conversation, body.message, intent, quiet)
+                said = done.reply if intent.intent == "APPROVAL" else _UNCLEAR
+                emit({"type": "chunk", "text": said})
 
 
 async def feedback(
@@ -107,7 +110,8 @@ async def feedback(
         return FeedbackAnswer(
             reply=NO_REPORT, updatedReport=None, changes=[], sessionId=conversation.id
         )
-    done = await _act(service, conversation, body.userMessage, None, Progress(lambda _: None))
+    async with service.course() as course:
+        done = await _act(course, conversation, body.userMessage, None, Progress(lambda _: None))
     return FeedbackAnswer(
         reply=done.reply,
         updatedReport=shown_report(conversation) if done.redone else None,
@@ -128,14 +132,14 @@ def _given(intent: Intent, handler: AgentName) -> AlignmentOutput:
     )
 
 
-async def _read(service: Service, conversation: Conversation, message: str) -> AlignmentOutput:
+async def _read(course: Course, conversation: Conversation, message: str) -> AlignmentOutput:
     """What a message wants, by Alignment."""
     inputs = AlignmentInput(message=message)
     context = _context(conversation)
-    async with service.machines.place("alignment", inputs, context):
+    async with course.machines.place("alignment", inputs, context):
         started = time.perf_counter()
-        routed = await service.router.ask("alignment", inputs, context)
-        service.metrics.routed(routed, time.perf_counter() - started)
+        routed = await course.ask(None)("alignment", inputs, context)
+        course.metrics.routed(routed, time.perf_counter() - started)
     intent = cast(AlignmentOutput, routed.output)
     if intent.intent == "REVISION" and intent.handler == "self":
         # Someone has to act on it; what concerns no other agent concerns the text.
@@ -144,7 +148,7 @@ async def _read(service: Service, conversation: Conversation, message: str) -> A
 
 
 async def _answer(
-    service: Service,
+    course: Course,
     conversation: Conversation,
     result: AnalysisResult,
     intent: AlignmentOutput,
@@ -164,7 +168,7 @@ async def _answer(
     context = _context(conversation, *(stage.privacy for stage in result.stages))
     said = False
     started = time.perf_counter()
-    async with aclosing(service.talk(agent, inputs, context)) as events:
+    async with aclosing(course.talk(agent, inputs, context)) as events:
         async for event in events:
             match event:
                 case str(text):
@@ -175,13 +179,13 @@ async def _answer(
                     if said:
                         emit({"type": "chunk", "text": _RESTARTED})
                 case Routed() as routed:
-                    service.metrics.routed(routed, time.perf_counter() - started)
+                    course.metrics.routed(routed, time.perf_counter() - started)
                     answer = routed.output.text[:_ANSWER_CHARACTERS]
                     conversation.said.append(Exchange(question=message, answer=answer))
 
 
 async def _revise(
-    service: Service,
+    course: Course,
     conversation: Conversation,
     result: AnalysisResult,
     intent: AlignmentOutput,
@@ -190,7 +194,7 @@ async def _revise(
 ) -> None:
     emit({"type": "status", "message": f"{TITLES[cast(AgentName, intent.handler)]} is revising"})
     progress = Progress(emit, partial=True)
-    done = await _act(service, conversation, message, intent, progress)
+    done = await _act(course, conversation, message, intent, progress)
     changed = changes(result.report, done.result.report)
     what = f"Changed: {', '.join(changed)}." if changed else "The report stayed as it was."
     emit({"type": "chunk", "text": f"{done.reply} {what}"})
@@ -204,7 +208,7 @@ async def _revise(
 
 
 async def _act(
-    service: Service,
+    course: Course,
     conversation: Conversation,
     message: str,
     intent: AlignmentOutput | None,
@@ -215,17 +219,17 @@ async def _act(
         raise ConfigError("there is no case to act on")
 
     def on_event(event: Event) -> None:
-        service.metrics.stage(event)
+        course.metrics.stage(event)
         progress(event)
 
     return await revise(
         session,
         message,
-        service.ask(conversation.picture),
+        course.ask(conversation.picture),
         intent=intent,
-        deadline_s=service.settings.deadline_s,
-        weights=service.weights,
-        machines=service.machines,
+        deadline_s=course.deadline_s,
+        weights=course.weights,
+        machines=course.machines,
         on_event=on_event,
     )
 

@@ -17,15 +17,23 @@ export async function* events(base, path, body, signal) {
   }
   const kind = response.headers.get('content-type') ?? '';
   if (!kind.includes('text/event-stream')) throw new Error(`not a stream: ${kind}`);
+  const reader = response.body.getReader();
   const decoder = new TextDecoder();
   let rest = '';
-  for await (const piece of response.body) {
-    rest += decoder.decode(piece, { stream: true });
-    const lines = rest.split('\n');
-    rest = lines.pop();
-    for (const line of lines) {
-      if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length));
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      rest += decoder.decode(value, { stream: true });
+      const lines = rest.split('\n');
+      rest = lines.pop();
+      for (const line of lines) {
+        if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length));
+      }
     }
+  } finally {
+    // Also where the page stops reading in the middle.
+    await reader.cancel().catch(() => {});
   }
 }
 

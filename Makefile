@@ -47,10 +47,8 @@ reports/example.txt: routing_profiles/demo.json $(wildcard data/examples/*.json)
 		{ test $$? -eq 1 && echo "no report: the tiny model gave no usable answer this time" >> $@; }
 	@cat $@
 
-# The embedded model takes all cores itself: tests that run it come one after another.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not model" -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -m model
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

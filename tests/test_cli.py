@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -189,38 +187,3 @@ def test_a_provider_that_cannot_be_called_is_refused_before_anything_runs(tmp_pa
     path.write_text(path.read_text().replace("llamacpp", "mlx"))
     assert refused(call("sweep", path, "--store", tmp_path / "runs.db"), "mlx")
     assert not (tmp_path / "runs.db").exists()
-
-
-@pytest.mark.model
-def test_a_sweep_from_dry_run_to_profile_and_export(tmp_path, measured_sweep):
-    path = measured_sweep / "small.yaml"
-    dry = call("sweep", path, "--dry-run", "--json", "--store", tmp_path / "none.db")
-    assert dry.returncode == 0, dry.stderr
-    models = json.loads(dry.stdout)["models"]
-    assert [(m["trials"], m["missing"], m["basis"]) for m in models] == [
-        (10, 10, "predicted"),
-        (1, 1, "predicted"),
-    ]
-    assert not (tmp_path / "none.db").exists(), "a dry run writes nothing"
-
-    store = ("--store", shutil.copy(measured_sweep / "runs.db", tmp_path))
-    again = call("sweep", path, "--dry-run", "--json", *store)
-    assert [model["missing"] for model in json.loads(again.stdout)["models"]] == [0, 0]
-    table = call("compare", "small", *store)
-    assert table.returncode == 0
-    assert "radiologist" in table.stdout
-    run_id = json.loads((measured_sweep / "outcome.json").read_text())["run_id"]
-    rows = json.loads(call("compare", run_id, "--json", *store).stdout)["evidence"]
-    assert len(rows) == 11
-
-    profile = tmp_path / "profile.json"
-    chosen = call("optimize", "small", "--name", "small", "--out", profile, *store)
-    assert chosen.returncode == 0, chosen.stderr
-    first = profile.read_bytes()
-    assert call("profile", "validate", profile).returncode == 0
-    assert call("optimize", "small", "--name", "small", "--out", profile, *store).returncode == 0
-    assert profile.read_bytes() == first, "the same run gives the same profile, byte for byte"
-    for format_ in ("json", "js", "env"):
-        out = tmp_path / f"exported.{format_}"
-        assert call("export", profile, "--format", format_, "--out", out).returncode == 0
-        assert out.stat().st_size > 100

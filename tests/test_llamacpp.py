@@ -13,6 +13,7 @@ import pytest
 
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.providers.llamacpp import LlamaCpp
+from soma_bench.settings import THREADS_VARIABLE
 from soma_bench.types import Image, Limits, Message, Options, Request
 
 pytestmark = pytest.mark.model
@@ -359,6 +360,24 @@ def test_unloading_frees_the_model_and_keeps_the_others():
     loaded, kept, after = run(load_and_unload)
     assert loaded > 50_000_000
     assert (kept, after) == (loaded, None)
+
+
+def test_threads_are_those_that_the_environment_says(monkeypatch):
+    monkeypatch.setenv(THREADS_VARIABLE, "1")
+    cpu, wall = time.process_time(), time.perf_counter()
+    run(lambda p: p.complete(ask()))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    assert cpu < 1.3 * wall, "one thread computes at a time"
+    assert run(lambda p: p.identity(MODEL)).engine.endswith(", threads 1")
+    monkeypatch.delenv(THREADS_VARIABLE)
+    assert "threads" not in run(lambda p: p.identity(MODEL)).engine
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5", "9" * 9])
+def test_a_wrong_number_of_threads_is_named(monkeypatch, wrong):
+    monkeypatch.setenv(THREADS_VARIABLE, wrong)
+    with pytest.raises(ConfigError, match=THREADS_VARIABLE):
+        LlamaCpp()
 
 
 def test_identity_names_weights_template_and_engine(embedded_models):

@@ -1,34 +1,21 @@
-"""The notebooks, run as papermill runs them, on a small sweep of the embedded model."""
+"""The committed notebooks: without outputs and logic, and killed in the middle of a sweep."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import papermill
 import pytest
 
-from soma_bench.comparison import compare_run
-from soma_bench.notebooks.run import run_notebook
-from soma_bench.routing.constraints import Constraints
-from soma_bench.routing.profile import Profile, save_profile
-from soma_bench.strict_yaml import parse_yaml
-from soma_bench.sweeps.execute import execute_sweep
-from soma_bench.sweeps.spec import PlacedSweep, sweep_from
-from soma_bench.sweeps.store import Store
-from soma_bench.tuning import tune
+from notebook_outputs import NOTEBOOKS, QUIET, execute, printed
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = ROOT / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("0*.ipynb"))
 SUITES = ROOT / "data" / "suites"
 KILLED = f"""\
@@ -39,138 +26,6 @@ targets:
   - {{provider: llamacpp, model: smollm2-135m-instruct-q4_1, thinking: [off]}}
 options: {{seed: 2, context_tokens: 1024}}
 """
-ALIGNMENT = {"alignment": str(SUITES / "alignment.jsonl")}
-QUIET = ("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory, measured_sweep: Path) -> Path:
-    """A folder with a small sweep, measured, and its store."""
-    return Path(shutil.copytree(measured_sweep, tmp_path_factory.mktemp("notebooks") / "measured"))
-
-
-def execute(name: str, folder: Path, **parameters: Any) -> nbformat.NotebookNode:
-    return papermill.execute_notebook(
-        NOTEBOOKS / f"{name}.ipynb",
-        folder / f"{name}.ipynb",
-        parameters=parameters,
-        cwd=NOTEBOOKS,
-        progress_bar=False,
-        log_output=False,
-    )
-
-
-def printed(notebook: nbformat.NotebookNode) -> str:
-    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
-    texts = [out.get("text", "") or out.get("data", {}).get("text/html", "") for out in outputs]
-    return "\n".join(texts)
-
-
-def pictures(notebook: nbformat.NotebookNode) -> int:
-    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
-    return sum("image/png" in out.get("data", {}) for out in outputs)
-
-
-@pytest.mark.filterwarnings(*QUIET)
-@pytest.mark.model
-def test_the_notebooks_run_in_order_and_write_the_profile(measured: Path) -> None:
-    store = str(measured / "runs.db")
-    again = execute("01_sweep", measured, sweep_file=str(measured / "small.yaml"), store=store)
-    assert "0 were run now, of which 0 failed" in printed(again)
-    assert "is complete: 11 trials" in printed(again)
-
-    compared = execute("02_compare", measured, run="small", store=store)
-    assert "11 of 11 trials have ended" in printed(compared)
-    assert pictures(compared) == 2
-
-    tuned = execute(
-        "03_tune_and_export",
-        measured,
-        run="small",
-        store=store,
-        profile_name="small",
-        profiles_folder=str(measured / "profiles"),
-        exports_folder=str(measured / "exports"),
-    )
-    assert pictures(tuned) == 3
-    profile = json.loads((measured / "profiles" / "small.json").read_text())
-    assert profile["name"] == "small"
-    assert sorted(path.name for path in (measured / "exports").iterdir()) == [
-        "small.config.mjs",
-        "small.env",
-        "small.json",
-    ]
-
-
-@pytest.mark.filterwarnings(*QUIET)
-@pytest.mark.model
-def test_the_gates_notebook_says_yes_and_no(measured: Path) -> None:
-    """The run against its own profile passes; a run without most agents does not."""
-    store = str(measured / "runs.db")
-    with Store(store) as opened:
-        routing = tune(
-            compare_run(opened, "small"),
-            Constraints(allow_synthetic=True),
-            pipeline="sequential",
-            name="held",
-        ).routing
-    assert isinstance(routing, Profile)
-    save_profile(routing, measured / "held.json")
-    asked = {"store": store, "baseline": str(measured / "held.json")}
-    passed = execute("08_ci_gate", measured, run="small", **asked)
-    assert "The gate is passed" in printed(passed)
-
-    part = sweep_from(
-        {
-            **parse_yaml((measured / "small.yaml").read_text(), "small"),
-            "name": "part",
-            "suites": ALIGNMENT,
-        },
-        "part",
-    )
-    ended = asyncio.run(execute_sweep(PlacedSweep(part, measured), store))
-    assert ended.called == 0, "its trials are those of the whole sweep"
-    outcome = run_notebook(
-        NOTEBOOKS / "08_ci_gate.ipynb", {"run": "part", **asked}, out=measured / "no.ipynb"
-    )
-    assert (outcome.status, outcome.exit_code) == ("no", 1)
-    assert "the gate is not passed" in (outcome.error or "")
-
-
-@pytest.mark.filterwarnings(*QUIET)
-@pytest.mark.model
-@pytest.mark.parametrize(
-    ("name", "parameters", "figures", "words"),
-    [
-        ("00_quickstart", {"sweep_file": "small.yaml"}, 1, ["0 were run now", "llamacpp"]),
-        ("04_latency", {"run": "small", "analyses": 0}, 3, ["prefill (s)", "not measured"]),
-        ("05_thinking", {"run": "small"}, 1, ["quality for 100 tokens", "thinking 8"]),
-        (
-            "06_quantization",
-            {"run": "small"},
-            2,
-            ["bits per weight", "q4_0?thinking=off\N{NO-BREAK SPACE}*"],
-        ),
-    ],
-)
-def test_a_notebook_shows_what_was_measured(
-    measured: Path, name: str, parameters: dict[str, Any], figures: int, words: list[str]
-) -> None:
-    given = {
-        key: str(measured / value) if key == "sweep_file" else value
-        for key, value in parameters.items()
-    }
-    outcome = run_notebook(
-        NOTEBOOKS / f"{name}.ipynb",
-        {"store": str(measured / "runs.db"), **given},
-        out=measured / f"{name}.ipynb",
-        cwd=NOTEBOOKS,
-    )
-    assert outcome.error is None
-    shown = nbformat.read(outcome.notebook, as_version=4)
-    assert pictures(shown) == figures
-    for word in words:
-        assert word in printed(shown)
 
 
 @pytest.mark.filterwarnings(*QUIET)

@@ -29,6 +29,7 @@ from soma_bench.providers.llamacpp_engine import (
     Generated,
 )
 from soma_bench.providers.turns import Call, Turns
+from soma_bench.settings import llamacpp_threads
 from soma_bench.types import (
     Chunk,
     Completion,
@@ -58,6 +59,7 @@ class LlamaCpp:
 
     def __init__(self, *, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
+        self._threads = llamacpp_threads()
         self._engines: dict[str, Engine] = {}
         self._turns = Turns("llamacpp")
 
@@ -91,10 +93,12 @@ class LlamaCpp:
         from importlib.metadata import version
 
         file = await asyncio.to_thread(embedded.find, model)
+        # What decides an answer's time is a part of its identity.
+        threads = f", threads {self._threads}" if self._threads else ""
         return ModelIdentity(
             weights_digest=file.digest,
             chat_template=file.chat_template,
-            engine=f"xllamacpp {version('xllamacpp')}",
+            engine=f"xllamacpp {version('xllamacpp')}{threads}",
             synthetic=file.synthetic,
             weights_bytes=file.size_bytes,
         )
@@ -136,7 +140,7 @@ class LlamaCpp:
         file = embedded.find(model)
         if engine:
             self._engines.pop(model).close()
-        engine = self._engines[model] = Engine(file, context_tokens)
+        engine = self._engines[model] = Engine(file, context_tokens, threads=self._threads)
         return engine, engine.load_s
 
     def _loaded(self, model: str) -> Engine:

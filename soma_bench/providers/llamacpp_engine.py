@@ -105,12 +105,15 @@ class Engine:
     Args:
         model: the file to load.
         context_tokens: length of the context window.
+        threads: how many compute; None for llama.cpp's choice.
 
     Raises:
         ProviderError: the file is not a model that llama.cpp can load, or memory ran out.
     """
 
-    def __init__(self, model: ModelFile, context_tokens: int) -> None:
+    def __init__(
+        self, model: ModelFile, context_tokens: int, *, threads: int | None = None
+    ) -> None:
         import xllamacpp
 
         self.model = model
@@ -124,6 +127,8 @@ class Engine:
         params.model.path = str(model.path)
         params.n_ctx = context_tokens
         params.n_parallel = 1
+        if threads is not None:
+            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         # The server's own store of old prompts would make what is cached depend on history.
         params.cache_ram_mib = 0
         params.api_keys = [self._key]

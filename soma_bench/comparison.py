@@ -89,8 +89,7 @@ def compare_run(store: Store, run_id: str, *, details: bool = True) -> Compariso
     Args:
         store: the store.
         run_id: the run: an id, a sweep's name or ``latest``.
-        details: read every score's parts as well, for the figures beside the primary metric; all
-            else is summed up in the database.
+        details: read every score's parts as well, for the figures beside the primary metric.
 
     Raises:
         ConfigError: there is no such run, or none of its trials has ended.
@@ -200,15 +199,11 @@ def _read(
             held_out=group.held_out and (group.agent, group.target) in chosen,
         )
 
-    if not details:
-        for group, scores in trials.case_scores():
-            if group in groups:
-                add(group, scores)
-    else:
-        for group, answers in trials.answers():
-            if group not in groups:
-                continue
-            add(group, answers.by_case())
+    for group, answers in trials.answers():
+        if group not in groups:
+            continue
+        add(group, answers.by_case())
+        if details:
             scorer, key = SCORER_BY_AGENT[group.agent], (group.agent, group.target)
             given = _answers(group, answers, cases)
             summaries[key] = {**scorer.summarize(given), **_failure_rates(figures[group])}

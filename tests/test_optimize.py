@@ -651,7 +651,7 @@ def test_runner_up_is_told_apart_by_pairs_where_there_are_some() -> None:
     (item,) = on_three.differences
     assert (item.way, item.p, item.told_apart) == ("paired", 0.75, False), "the shared cases alone"
     assert item.more_cases
-    assert f"about {item.more_cases} more cases would tell" in on_three.message
+    assert f"about {item.more_cases:,} more cases would tell" in on_three.message
     assert runner_up(table_of("ollama:a"), solved(table_of("ollama:a")), scores={}) is None
 
 
@@ -891,6 +891,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         planned=10,
         finished=10,
         evidence=tuple(evidence),
+        scores={},
         provenance=Provenance(run_ids=("run-1",)),
     )
     monkeypatch.setattr("soma_bench.cli.optimize.compare_run", lambda *_: comparison)

@@ -137,6 +137,27 @@ def test_a_run_is_not_begun_twice_and_what_follows_a_stop_waits_for_its_end(tmp_
     assert (outcome.resumed, outcome.called) == (3, 9)
 
 
+def test_who_waits_in_an_event_loop_leaves_it_free_and_stops_the_sweep_when_cancelled(tmp_path):
+    gate = Gate(free=2)
+    view = view_of(tmp_path, gate)
+
+    async def cancelled() -> int:
+        waiting, turns = asyncio.ensure_future(view.ended()), 0
+        while gate.calls < 3:
+            await asyncio.sleep(0.01)
+            turns += 1
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return turns
+
+    assert asyncio.run(cancelled())
+    assert view.stage == "stopping"
+    gate.open()
+    assert asyncio.run(view.ended()).called == 3
+    assert view.stage == "stopped"
+
+
 def test_failures_are_counted_by_class_and_run_again(tmp_path):
     answers = iter(range(1000))
 

@@ -89,7 +89,7 @@ view = SweepView(declared(repeats=20), store={store!r}, providers=slowly)
 view
 """
 WAIT = """\
-outcome = view.wait()
+outcome = await view.ended()
 print(f"{outcome.called} called and {outcome.left} left")
 """
 

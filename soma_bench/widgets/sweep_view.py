@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 import time
@@ -23,6 +24,8 @@ _EVERY_S = 1.0
 """The view is drawn anew this often at most."""
 _SHARE = 0.1
 """Most of the time that the view may spend looking: what it takes is lacking the models."""
+_LOOK_EVERY_S = 0.05
+"""How often `SweepView.ended` looks whether it has."""
 _ESTIMATES_S = 0.05
 """Time for running estimates at each look while models work."""
 
@@ -31,10 +34,9 @@ class SweepView:
     """Runs a sweep in the background and shows it, or shows a run that is executed elsewhere.
 
     Making the view begins the sweep and returns at once; showing it is a matter of naming it at the
-    end of a cell. Where a notebook's page handles what is clicked while a cell runs, as JupyterLab
-    does, its buttons work during `wait` too. For pages without a kernel the same stands as a table
-    in the cell's output, which `wait` leaves as it was at the end. Without a notebook it is in
-    `figures`, `stage` and `wait`.
+    end of a cell, and its buttons work while a later cell waits by ``await view.ended()``. For pages
+    without a kernel the same stands as a table in the cell's output, which is left as it was at the
+    end. Without a notebook it is in `figures`, `stage` and `wait`.
 
     Args:
         sweep: a sweep file, a placed sweep, or a sweep.
@@ -172,6 +174,26 @@ class SweepView:
         if self._error is not None:
             raise self._error
         return outcome
+
+    async def ended(self) -> Outcome | None:
+        """Wait as `wait` does, and let a notebook's kernel hear the buttons meanwhile.
+
+        An interrupt stops the sweep after the trial in flight.
+
+        Returns:
+            What was done; None when it was stopped while it was planned, or is executed elsewhere.
+
+        Raises:
+            SomaError: what ended the sweep, or the view of it.
+        """
+        try:
+            while self._watcher.is_alive():  # noqa: ASYNC110 - ended by another thread
+                await asyncio.sleep(_LOOK_EVERY_S)
+        except asyncio.CancelledError:
+            self.stop()
+            self._keep_text()
+            raise
+        return self.wait()
 
     def panel_state(self) -> dict[str, Any]:
         """What the panel shows, as JSON values."""

@@ -177,7 +177,7 @@ def main() -> None:
             "what binds": lambda r, _, c=constraints, h=how: what_binds(r, c, **h),
             "shadow prices": lambda r, _, c=constraints, h=how: shadow_prices(r, c, **h),
             "single model": lambda r, _, c=constraints, h=how: best_single_model(r, c, **h),
-            "runner-up": lambda r, found, h=how: runner_up(r, found, **h),
+            "runner-up": lambda r, found, h=how: runner_up(r, found, scores={}, **h),
         }
         if given.front:
             questions["front"] = lambda r, _, c=constraints, h=how: pareto_assignments(r, c, **h)

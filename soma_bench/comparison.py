@@ -12,7 +12,7 @@ the suite has any, and all others by the cases that they raced on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -25,7 +25,7 @@ from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Provenance
 from soma_bench.scoring import SCORER_BY_AGENT, Answer
 from soma_bench.scoring.statistics import CaseValues, between, mean_intervals, neighbours
-from soma_bench.separation import AgainstBest, CaseMeans, Design, against_best
+from soma_bench.separation import AgainstBest, CaseMeans, Design, TargetScores, against_best
 from soma_bench.sweeps.scores import SCORER_VERSIONS, Cases, FailureKind, score_run
 from soma_bench.sweeps.store import LookRecord, RunRecord, Store
 from soma_bench.sweeps.store.summary import Answers, CaseScores, Figures, Group, ShownTrials
@@ -69,6 +69,9 @@ class Comparison:
     """Those figures by class, by agent and target; JSON values by name."""
     samples: Mapping[tuple[AgentName, str], Samples]
     """What the latencies stand on, by agent and target."""
+    scores: TargetScores = field(compare=False)
+    """The primary metric case by case, on which pairs of targets are compared; nothing of agents that
+    were raced, as for ``against_best``."""
     against_best: Mapping[tuple[AgentName, str], AgainstBest]
     """By agent and target, beside the best of the agent; nothing for the best itself, nor for agents
     that were raced: their looks say who may be the best, and p-values that do not know of the looks
@@ -86,8 +89,7 @@ def compare_run(store: Store, run_id: str, *, details: bool = True) -> Compariso
     Args:
         store: the store.
         run_id: the run: an id, a sweep's name or ``latest``.
-        details: read every score's parts as well, for the figures beside the primary metric; all
-            else is summed up in the database.
+        details: read every score's parts as well, for the figures beside the primary metric.
 
     Raises:
         ConfigError: there is no such run, or none of its trials has ended.
@@ -103,9 +105,8 @@ def compare_run(store: Store, run_id: str, *, details: bool = True) -> Compariso
         raise ConfigError(f"run {run.id} is damaged: {first_problem(error)}") from error
     evidence.sort(key=lambda row: (AGENTS.index(row.agent), -row.quality, row.latency_p50_s))
     ranked = [(row.agent, row.target) for row in evidence if row.agent not in looks]
-    rivals, designs = against_best(
-        ranked, {key: measured.cases for key, measured in summed.shown.items()}
-    )
+    scores = {key: measured.cases for key, measured in summed.shown.items()}
+    rivals, designs = against_best(ranked, scores)
     return Comparison(
         run=run,
         planned=store.planned_count(run.id),
@@ -123,6 +124,7 @@ def compare_run(store: Store, run_id: str, *, details: bool = True) -> Compariso
             )
             for key, m in summed.shown.items()
         },
+        scores={key: cases for key, cases in scores.items() if key[0] not in looks},
         against_best={(row.agent, row.target): row for row in rivals},
         designs={design.agent: design for design in designs},
         looks=looks,
@@ -197,15 +199,11 @@ def _read(
             held_out=group.held_out and (group.agent, group.target) in chosen,
         )
 
-    if not details:
-        for group, scores in trials.case_scores():
-            if group in groups:
-                add(group, scores)
-    else:
-        for group, answers in trials.answers():
-            if group not in groups:
-                continue
-            add(group, answers.by_case())
+    for group, answers in trials.answers():
+        if group not in groups:
+            continue
+        add(group, answers.by_case())
+        if details:
             scorer, key = SCORER_BY_AGENT[group.agent], (group.agent, group.target)
             given = _answers(group, answers, cases)
             summaries[key] = {**scorer.summarize(given), **_failure_rates(figures[group])}

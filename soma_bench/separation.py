@@ -41,6 +41,10 @@ class CaseMeans:
     """What each case shares with others; its own name where it stands alone."""
 
 
+TargetScores = Mapping[tuple[AgentName, str], CaseMeans]
+"""The scores case by case, by agent and target."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgainstBest:
     """One target beside the best of its agent."""
@@ -84,7 +88,7 @@ class Design:
 
 def against_best(
     ranked: Sequence[tuple[AgentName, str]],
-    scores: Mapping[tuple[AgentName, str], CaseMeans],
+    scores: TargetScores,
 ) -> tuple[list[AgainstBest], list[Design]]:
     """Compare every target with its agent's best.
 
@@ -97,7 +101,7 @@ def against_best(
     for agent, target in ranked:
         if best.setdefault(agent, target) == target:
             continue
-        pair = _shared(scores[agent, target], scores[agent, best[agent]])
+        pair = shared_cases(scores[agent, target], scores[agent, best[agent]])
         if pair is not None:
             compared.append((agent, target, pair))
     results = paired_comparisons([pair for _, _, pair in compared])
@@ -122,7 +126,7 @@ def against_best(
     return rows, _designs(pairs)
 
 
-def _shared(ours: CaseMeans, theirs: CaseMeans) -> Pair | None:
+def shared_cases(ours: CaseMeans, theirs: CaseMeans) -> Pair | None:
     """Both scores on the shared cases; None where there are none."""
     if ours.cases == theirs.cases:
         return Pair(ours.means, theirs.means, ours.clusters)

@@ -293,6 +293,15 @@ def test_the_panel_does_what_it_is_asked_and_says_what_cannot_be_done(inspector)
     json.dumps(panel.state, allow_nan=False)
 
 
+def test_a_page_without_a_kernel_reads_how_the_trials_ended(inspector):
+    data, _ = inspector._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    words = Reader(data["text/html"]).words
+    assert f"The 24 trials of run {inspector.run_id}" in words
+    for choice in inspector.panel_state()["choices"]["outcome"]:
+        assert choice["label"].replace("(", "").replace(")", "") in words
+
+
 texts = st.lists(st.sampled_from(["no", "nodule", " ", "\n", "8", ".", "mm", "<b>", "ü"])).map(
     "".join
 )

@@ -114,9 +114,14 @@ def test_the_notebooks_run_in_order_and_write_the_profile(measured: Path) -> Non
     again = execute("01_sweep", measured, sweep_file=str(measured / "small.yaml"), store=store)
     assert "0 were run now, of which 0 failed" in printed(again)
     assert "is complete: 11 trials" in printed(again)
+    assert "Ended: 11 of 11 trials" in printed(again), "the view is left as the sweep ended"
+    states = again.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    panels = [one["state"]["state"] for one in states.values() if "state" in one["state"]]
+    assert [(panel["stage"], panel["ended"]) for panel in panels] == [("done", 11)]
 
     compared = execute("02_compare", measured, run="small", store=store)
     assert "11 of 11 trials have ended" in printed(compared)
+    assert "The 11 trials of run <code>small-" in printed(compared)
     assert pictures(compared) == 2
 
     tuned = execute(

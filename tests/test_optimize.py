@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -23,7 +24,6 @@ from routing_examples import GIB, random_instance, random_objective, row
 from soma_bench import cli
 from soma_bench.errors import ConfigError
 from soma_bench.optimize import (
-    CaseScores,
     Constraints,
     Infeasible,
     Lexicographic,
@@ -45,6 +45,7 @@ from soma_bench.optimize.search import is_feasible
 from soma_bench.routing.constraints import Pipeline
 from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Profile, Provenance, load_profile, save_profile
+from soma_bench.separation import CaseMeans
 from soma_bench.sweeps.store import Store
 from soma_bench.types import AGENTS, AgentName
 
@@ -610,7 +611,7 @@ def test_runner_up_is_the_second_in_the_ranking() -> None:
         forces = [BruteForce(evidence, constraints, order) for order in orders(pipeline)]
         first, *others = ranked(forces, objective)
         others = [item for item in others if item[1] != first[1]]
-        second = runner_up(evidence, found, pipeline=pipeline)
+        second = runner_up(evidence, found, pipeline=pipeline, scores={})
         assert (second is None) == (not others)
         if second is not None:
             assert tuple(choice.primary for choice in second.plan.choices) == others[0][1]
@@ -621,24 +622,37 @@ def test_runner_up_is_told_apart_by_pairs_where_there_are_some() -> None:
     evidence = table_of("ollama:a")
     evidence += [row("radiologist", "ollama:b", quality=0.85)]
     found = solved(evidence)
-    second = runner_up(evidence, found)
+    second = runner_up(evidence, found, scores={})
     assert second is not None
     assert [(item.agent, item.way) for item in second.differences] == [("radiologist", "intervals")]
     assert not second.told_apart
     assert "cannot tell" in second.message
-    ours = {f"c{i}": 0.8 + i / 100 for i in range(20)}
-    scores: CaseScores = {
-        ("radiologist", "ollama:a"): ours,
-        ("radiologist", "ollama:b"): {case: score - 0.05 for case, score in ours.items()},
+    cases = [f"c{i}" for i in range(20)]
+    ours = np.linspace(0.8, 0.99, 20)
+    scores: dict[tuple[AgentName, str], CaseMeans] = {
+        ("radiologist", "ollama:a"): CaseMeans(cases=cases, means=ours, clusters=cases),
+        ("radiologist", "ollama:b"): CaseMeans(cases=cases, means=ours - 0.05, clusters=cases),
     }
     paired = runner_up(evidence, found, scores=scores)
     assert paired is not None
-    assert paired.differences[0].way == "paired"
+    assert (paired.differences[0].way, paired.differences[0].more_cases) == ("paired", 0)
     assert paired.told_apart
     assert "can tell it from the best (radiologist ollama:a against ollama:b +0.050" in (
         paired.message
     )
-    assert runner_up(table_of("ollama:a"), solved(table_of("ollama:a"))) is None
+    shared = {
+        ("radiologist", "ollama:a"): CaseMeans(cases=cases, means=ours, clusters=cases),
+        ("radiologist", "ollama:b"): CaseMeans(
+            cases=[*cases[:3], "other"], means=np.array([0.9, 0.7, 0.81, 0.0]), clusters=[*"abcd"]
+        ),
+    }
+    on_three = runner_up(evidence, found, scores=shared)
+    assert on_three is not None
+    (item,) = on_three.differences
+    assert (item.way, item.p, item.told_apart) == ("paired", 0.75, False), "the shared cases alone"
+    assert item.more_cases
+    assert f"about {item.more_cases:,} more cases would tell" in on_three.message
+    assert runner_up(table_of("ollama:a"), solved(table_of("ollama:a")), scores={}) is None
 
 
 def test_best_single_model_stands_beside() -> None:
@@ -877,6 +891,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         planned=10,
         finished=10,
         evidence=tuple(evidence),
+        scores={},
         provenance=Provenance(run_ids=("run-1",)),
     )
     monkeypatch.setattr("soma_bench.cli.optimize.compare_run", lambda *_: comparison)

@@ -102,7 +102,7 @@ def answers(evidence: list[Evidence], constraints: Constraints, seed: int) -> li
         shadow_prices(evidence, constraints, pipeline=pipeline),
     ]
     if isinstance(found, Solution):
-        second = runner_up(evidence, found, pipeline=pipeline)
+        second = runner_up(evidence, found, pipeline=pipeline, scores={})
         told.append(second and [choice.primary.target for choice in second.plan.choices])
     return told
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from contextlib import closing
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from soma_bench.report.readings import read_trials
 from soma_bench.routing.constraints import Constraints
 from soma_bench.sweeps.scores import scored_trials
 from soma_bench.sweeps.store import Store
+from soma_bench.widgets import RoutingTuner
 
 SYNTHETIC = "small-q8_0"
 EVIL = "</title><script>alert(1)</script> & <img src=x>"
@@ -109,6 +112,30 @@ def test_the_decision_is_that_of_optimize(location, written, tmp_path) -> None:
     assert told in words
     assert written[1].exit_code == 0
     assert f"quality {answer['quality']:.3f} of 5" in written[1].output
+
+
+def test_report_command_and_tuner_say_the_same_of_the_runner_up(
+    location, written, tmp_path
+) -> None:
+    allowed = Constraints(allow_synthetic=True)
+    with Store(location) as opened:
+        decision = build_report(opened, "made-up", Demands(constraints=allowed)).decision
+    assert isinstance(decision, Decision)
+    second = decision.second
+    assert second is not None
+    assert {item.way for item in second.differences} == {"paired"}
+    chosen = call(
+        *(optimize, "made-up", "--store", location, "--allow-synthetic", "--json"),
+        *("--out", tmp_path / "p.json"),
+    )
+    with closing(RoutingTuner("made-up", store=location, constraints=allowed)) as tuner:
+        moved = tuner.parts()["second"]
+    for told in (json.loads(chosen.stdout)["runner_up"], moved):
+        assert told["differences"] == [asdict(item) for item in second.differences]
+        assert told["told_apart"] == second.told_apart
+    words = Parsed(written[0].read_text()).words
+    for item in second.differences:
+        assert f"paired p = {item.p:.2g}" in words
 
 
 def test_ids_are_used_once_so_that_no_figure_shows_parts_of_another(written) -> None:

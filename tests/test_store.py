@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -46,6 +48,33 @@ def test_a_refused_store_is_left_as_it_is(tmp_path):
             Store(str(path), create=create)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+LOOK = """\
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM trials").fetchone()[0])
+connection.close()
+"""
+
+
+def test_what_is_recorded_is_there_for_others_however_often_a_process_opens_its_store(tmp_path):
+    """Else a process that looks takes itself for the last one, and removes the log under the writer."""
+    path = tmp_path / "runs.db"
+
+    def seen_from_outside() -> int:
+        command = [sys.executable, "-c", LOOK, str(path)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    with Store(str(path), create=True) as writer:
+        first, second = planned(cases=2)
+        writer.begin_run(RUN, [first, second])
+        writer.record(trial(first))
+        Store(str(path)).close()
+        assert seen_from_outside() == 1
+        assert path.with_name("runs.db-wal").exists()
+        writer.record(trial(second))
+        assert seen_from_outside() == 2
 
 
 def test_a_store_whose_column_was_taken_away_is_damaged(tmp_path):

@@ -121,6 +121,43 @@ def test_a_stopped_sweep_says_so_keeps_what_ended_and_the_next_view_resumes(tmp_
     assert rest.figures.ended == 12
 
 
+def test_a_run_is_not_begun_twice_and_what_follows_a_stop_waits_for_its_end(tmp_path):
+    gate = Gate(free=2)
+    first = view_of(tmp_path, gate)
+    until(lambda: gate.calls == 3)
+    with pytest.raises(ConfigError, match="is under way in this process already"):
+        view_of(tmp_path).wait(WAIT_S)
+    first.stop()
+    rest = view_of(tmp_path)
+    assert rest.wait(0.2) is None
+    assert rest.stage == "planning", "the trial in flight is not over"
+    gate.open()
+    assert first.wait(WAIT_S).called == 3
+    outcome = rest.wait(WAIT_S)
+    assert (outcome.resumed, outcome.called) == (3, 9)
+
+
+def test_who_waits_in_an_event_loop_leaves_it_free_and_stops_the_sweep_when_cancelled(tmp_path):
+    gate = Gate(free=2)
+    view = view_of(tmp_path, gate)
+
+    async def cancelled() -> int:
+        waiting, turns = asyncio.ensure_future(view.ended()), 0
+        while gate.calls < 3:
+            await asyncio.sleep(0.01)
+            turns += 1
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return turns
+
+    assert asyncio.run(cancelled())
+    assert view.stage == "stopping"
+    gate.open()
+    assert asyncio.run(view.ended()).called == 3
+    assert view.stage == "stopped"
+
+
 def test_failures_are_counted_by_class_and_run_again(tmp_path):
     answers = iter(range(1000))
 
@@ -234,6 +271,20 @@ def test_the_panel_follows_the_sweep_and_obeys_its_buttons(tmp_path):
     assert panel.state["ended"] == panel.state["planned"] == 12
     assert "not a test" in panel.state["note"]
     assert all("3 cases" in row["cases_text"] for row in panel.state["rows"])
+
+
+def test_a_page_without_a_kernel_reads_how_the_sweep_ended(tmp_path):
+    view = view_of(tmp_path, lambda r: "<b>no JSON" if r.model == "a-q4_0" else ANSWER)
+    view.wait(WAIT_S)
+    data, _ = view._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    text = data["text/html"]
+    assert "Done" in text
+    for row in view.panel_state()["rows"]:
+        assert row["target"] in text
+        assert row["estimate_text"] in text
+    assert text.count("unparsed 3") == 2
+    assert "12 of 12 trials" in text
 
 
 def test_time_left_is_measured_means_times_what_is_left_and_unknown_without_any(tmp_path):

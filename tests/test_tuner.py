@@ -229,8 +229,8 @@ def test_side_figures_are_those_of_the_newest_demands_and_their_process_ends_wit
     parts = tuner.parts()
     assert parts.keys() == PARTS.keys()
     evidence = tuner.comparison.evidence
-    for name in ("binding", "prices", "front"):
-        direct = part_as_json(name, evidence, tuner.demands)
+    for name in PARTS:
+        direct = part_as_json(name, evidence, tuner.comparison.scores, tuner.demands)
         assert parts[name] == json.loads(json.dumps(direct))
     assert "of 5" in parts["binding"]["text"]
     best = tuner.solution.plan.quality

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from browser import open_page, scrolls_sideways
+from browser import chromium, jupyterlab, open_notebook, open_page, scrolls_sideways
 from soma_bench.sweeps.scores import score_run
 from soma_bench.sweeps.store import Store
 from soma_bench.widgets import SweepView, TrialInspector
 from test_inspector import HOSTILE, TWO_AGENTS, script
+from test_lab import write_notebook
 from test_runner import declared
 from test_sweep_view import Gate, execute, pool_of
 
@@ -74,6 +75,48 @@ def test_a_sweep_is_paused_resumed_and_seen_to_its_end_by_keys_alone(tmp_path: P
         figures = page.get_by_role("region", name="figures by agent and target")
         assert figures.get_by_role("row").count() == 1 + 8
         assert not scrolls_sideways(page)
+
+
+BEGIN = """\
+import sys, time
+
+sys.path.insert(0, {tests!r})
+from test_sweep_view import ANSWER, declared, pool_of
+from soma_bench.widgets import SweepView
+
+slowly = pool_of(lambda _: time.sleep(0.5) or ANSWER)
+view = SweepView(declared(repeats=20), store={store!r}, providers=slowly)
+view
+"""
+WAIT = """\
+outcome = await view.ended()
+print(f"{outcome.called} called and {outcome.left} left")
+"""
+
+
+def test_in_a_notebook_the_buttons_work_while_a_cell_waits_for_the_end(tmp_path: Path) -> None:
+    chromium()
+    (tmp_path / "notebooks").mkdir()
+    book = tmp_path / "notebooks" / "sweep.ipynb"
+    begin = BEGIN.format(tests=str(Path(__file__).parent), store=str(tmp_path / "runs.db"))
+    write_notebook(book, begin, WAIT)
+    with jupyterlab(book.parent, tmp_path / "lab") as lab, open_page(tmp_path) as page:
+        open_notebook(page, lab, book.name)
+        page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        panel = page.locator(".soma-sweep")
+        panel.get_by_text("of 240 trials").wait_for()
+        panel.get_by_role("button", name="Pause").click()
+        panel.get_by_text("Paused: the trial in flight").wait_for()
+        panel.get_by_role("button", name="Resume").click()
+        panel.get_by_text("Running", exact=True).wait_for()
+        panel.get_by_role("button", name="Stop").click()
+        panel.get_by_text("Stopped: what has ended is stored").wait_for()
+        said = page.locator(".jp-OutputArea-output pre").get_by_text("called and").inner_text()
+    called, left = (int(word) for word in said.split() if word.isdigit())
+    assert called > 0
+    assert called + left == 240
+    with Store(str(tmp_path / "runs.db")) as store:
+        assert len(list(store.trials(store.find_run("latest").id))) == called
 
 
 def test_trials_are_filtered_opened_and_compared_by_keys_alone(tmp_path: Path) -> None:

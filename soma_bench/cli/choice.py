@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -87,6 +87,7 @@ def solution_as_json(solution: Solution, beside: Beside) -> dict[str, Any]:
             **_beside_as_json(second.plan),
             "pipeline": second.pipeline,
             "told_apart": second.told_apart,
+            "differences": [asdict(difference) for difference in second.differences],
             "says": second.message,
         },
         "single_model": None if beside.single is None else _beside_as_json(beside.single),

@@ -98,7 +98,7 @@ def optimize(
     beside = Beside(
         binding=what_binds(evidence, constraints, pipeline=pipeline),
         prices=shadow_prices(evidence, constraints, pipeline=pipeline),
-        second=runner_up(evidence, solution, pipeline=pipeline),
+        second=runner_up(evidence, solution, pipeline=pipeline, scores=comparison.scores),
         single=best_single_model(evidence, constraints, pipeline=pipeline, objective=objective),
     )
     if as_json:

@@ -100,6 +100,8 @@ class CompareSettings(_Settings):
     store: Location
     sample_agent: AgentName
     """The agent whose best and worst answer are shown in full."""
+    sweeps_folder: Place
+    """Folder that the run's sweep file was in: its cases' image files are found from there."""
 
 
 class Limits(Strict):

@@ -10,6 +10,7 @@ from soma_bench.comparison import FAILURE_RATES, Comparison, headline_figures
 from soma_bench.optimize import Infeasible, Plan, Slack
 from soma_bench.plots.labels import AGENT_TITLES
 from soma_bench.routing.difference import figures
+from soma_bench.routing.evidence import Evidence
 from soma_bench.routing.profile import Profile, resolve
 from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.sweeps.estimate import ModelEstimate
@@ -23,8 +24,9 @@ _MIB, _GIB = 1 << 20, 1 << 30
 MARK = "\N{NO-BREAK SPACE}*"
 """Stands behind a target with synthetic weights."""
 _STYLES: list[Any] = [
-    {"selector": "td", "props": "vertical-align: top"},
-    {"selector": "th", "props": "font-weight: 600; white-space: nowrap; text-align: left"},
+    # Whatever is long breaks before the page scrolls sideways; figures stay whole.
+    {"selector": "td", "props": "vertical-align: top; overflow-wrap: anywhere"},
+    {"selector": "th", "props": "font-weight: 600; text-align: left; vertical-align: bottom"},
     {"selector": "caption", "props": "text-align: left; font-weight: 600; padding: 0.3em 0"},
 ]
 
@@ -84,33 +86,63 @@ def failure_table(trials: Iterable[Mapping[str, Any]]) -> Styler:
 
 
 def comparison_table(comparison: Comparison, agent: AgentName) -> Styler:
-    """An agent's targets, the best mean first, as `soma-bench compare` prints them."""
+    """An agent's targets, the best mean first, as `soma-bench compare` ranks them."""
     rows = []
     for row in comparison.evidence:
         if row.agent != agent:
             continue
         rows.append(
             {
-                "target": row.target + (MARK if row.synthetic else ""),
+                "target": _marked(row),
                 "n": row.n,
                 row.metric: row.quality,
-                "low": row.quality_low,
-                "high": row.quality_high,
+                "95 % interval": f"{row.quality_low:.3f} to {row.quality_high:.3f}",
                 "unread": row.answer_failures,
                 "p50 (s)": row.latency_p50_s,
                 "p95 (s)": row.latency_p95_s,
                 "output tokens": row.output_tokens,
-                "thinking": row.thinking_tokens,
+                "thinking tokens": row.thinking_tokens,
                 "memory (MiB)": None if row.memory_bytes is None else row.memory_bytes / _MIB,
-                **headline_figures(comparison, row),
             }
         )
     metric = next((row.metric for row in comparison.evidence if row.agent == agent), "")
-    places = {metric: 3, "low": 3, "high": 3, "p50 (s)": 2, "p95 (s)": 2}
-    whole = {"output tokens": 0, "thinking": 0, "memory (MiB)": 0}
-    named = (*SCORER_BY_AGENT[agent].headline, *FAILURE_RATES)
-    table = styled_table(rows, {**dict.fromkeys(named, 2), **places, **whole}, empty="not measured")
+    places = {metric: 3, "p50 (s)": 2, "p95 (s)": 2}
+    whole = {"output tokens": 0, "thinking tokens": 0, "memory (MiB)": 0}
+    table = styled_table(rows, {**places, **whole}, empty="not measured")
     return table.set_caption(AGENT_TITLES[agent])
+
+
+def details_table(comparison: Comparison, agent: AgentName) -> Styler:
+    """What was measured of an agent's targets beside the primary metric, in the same order."""
+    shown = {
+        _marked(row): headline_figures(comparison, row)
+        for row in comparison.evidence
+        if row.agent == agent
+    }
+    named = (*SCORER_BY_AGENT[agent].headline, *FAILURE_RATES)
+    columns = [name for name in named if any(name in known for known in shown.values())]
+    rows = [
+        {
+            "target": target,
+            # A kind of failure that has not occurred is not unknown: its rate is 0.
+            **{
+                _spoken(name): known.get(name, 0.0 if name in FAILURE_RATES else None)
+                for name in columns
+            },
+        }
+        for target, known in shown.items()
+    ]
+    table = styled_table(rows, dict.fromkeys(map(_spoken, named), 2), empty="not measured")
+    return table.set_caption(f"{AGENT_TITLES[agent]}, beside the primary metric")
+
+
+def _marked(row: Evidence) -> str:
+    return row.target + (MARK if row.synthetic else "")
+
+
+def _spoken(name: str) -> str:
+    """A figure's name in words, between which a narrow column's head may break."""
+    return name.replace("_", " ")
 
 
 def routing_table(routing: Profile | Infeasible) -> Styler:
@@ -229,7 +261,8 @@ def styled_table(
     places = {name: places for name, places in decimals.items() if name in numbers}
     words = [name for name in frame.columns if name not in numbers]
     styled = frame.style.hide(axis="index").set_table_styles(_STYLES)
-    styled = styled.set_properties(subset=list(numbers), **{"text-align": "right"})
+    upright = {"text-align": "right", "white-space": "nowrap"}
+    styled = styled.set_properties(subset=list(numbers), **upright)
     styled = styled.set_properties(subset=words, **{"text-align": "left"})
     heads: Any = {name: [{"selector": "th", "props": "text-align: right"}] for name in numbers}
     styled = styled.set_table_styles(heads, overwrite=False)

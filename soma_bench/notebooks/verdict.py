@@ -26,6 +26,20 @@ def require_passed(gate: Gate) -> str:
     return f"The gate is passed: none of {len(gate.changes)} figures is worse."
 
 
+def require_begun(outcome: Outcome | None) -> Outcome:
+    """What a sweep did that was watched to its end.
+
+    Raises:
+        NotPassedError: it was stopped before any of its trials was laid out.
+    """
+    if outcome is None:
+        raise NotPassedError(
+            "the sweep was stopped while it was planned, and nothing was run; "
+            "run the cell that begins it again"
+        )
+    return outcome
+
+
 def require_complete(outcome: Outcome) -> str:
     """A sentence that says that every trial of a sweep has an answer.
 

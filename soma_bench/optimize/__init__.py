@@ -5,7 +5,6 @@ from soma_bench.optimize.goals import Gap
 from soma_bench.optimize.optimizer import Order, optimize
 from soma_bench.optimize.profiles import build_profile
 from soma_bench.optimize.rivals import (
-    CaseScores,
     Difference,
     RunnerUp,
     best_single_model,
@@ -17,7 +16,6 @@ from soma_bench.routing.constraints import Constraints, Lexicographic, Objective
 
 __all__ = [
     "Binding",
-    "CaseScores",
     "Choice",
     "Constraints",
     "Difference",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +11,11 @@ from soma_bench.optimize.search import search
 from soma_bench.optimize.solution import Plan, Solution, make_plan
 from soma_bench.routing.constraints import Constraints, Objective, Pipeline
 from soma_bench.routing.evidence import Evidence
-from soma_bench.scoring.statistics import holm, paired_comparison
+from soma_bench.scoring.statistics import Pair, holm, paired_comparisons
+from soma_bench.separation import TargetScores, more_cases, shared_cases
 from soma_bench.types import AgentName
 
-CaseScores = Mapping[tuple[AgentName, str], Mapping[str, float]]
-"""By agent and target, the primary metric's mean by case."""
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,17 @@ class Difference:
     p: float | None
     """Of no difference, adjusted for the number of agents compared; None without paired cases."""
     told_apart: bool
+    more_cases: int | None
+    """About how many more cases would tell them apart; 0 where they are told apart, None where there
+    is no difference to be told, or without paired cases."""
+
+    @property
+    def message(self) -> str:
+        """The comparison in plain words."""
+        told = f"{self.agent} {self.ours} against {self.theirs} {self.mean:+.3f}"
+        how = "by whether intervals overlap" if self.p is None else f"paired p = {self.p:.2g}"
+        more = f", about {self.more_cases:,} more cases would tell" if self.more_cases else ""
+        return f"{told}, {how}{more}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +63,7 @@ class RunnerUp:
     def message(self) -> str:
         """In plain words whether the data can tell the best from the runner-up, and how."""
         can = "can" if self.told_apart else "cannot"
-        named = "; ".join(
-            f"{item.agent} {item.ours} against {item.theirs} {item.mean:+.3f}, "
-            + ("intervals" if item.p is None else f"paired p = {item.p:.2g}")
-            for item in self.differences
-        )
+        named = "; ".join(item.message for item in self.differences)
         return f"the data {can} tell it from the best ({named})"
 
 
@@ -65,8 +72,7 @@ def runner_up(
     solution: Solution,
     *,
     pipeline: Order | None = None,
-    scores: CaseScores | None = None,
-    clusters: Mapping[str, str] | None = None,
+    scores: TargetScores,
 ) -> RunnerUp | None:
     """The second best assignment under the same constraints and objective; None if there is no other.
 
@@ -74,8 +80,9 @@ def runner_up(
         evidence: what ``solution`` was chosen from.
         solution: what `soma_bench.optimize.optimize` found.
         pipeline: the orders of the stages that may be chosen; the solution's own by default.
-        scores: case-level scores, for a paired comparison where both targets have the same cases.
-        clusters: for cases that share a patient or template, which.
+        scores: of every target in ``evidence``, case by case: where two share cases they are compared
+            on these, as `soma_bench.comparison.Comparison.scores` has them. A target that is left out
+            is compared by whether its interval overlaps the other's.
 
     Raises:
         ConfigError: the evidence cannot be used.
@@ -98,30 +105,31 @@ def runner_up(
     return RunnerUp(
         plan=make_plan(found.table, found.primaries, found.fallbacks),
         pipeline=found.table.pipeline,
-        differences=_differences(pairs, scores or {}, clusters or {}),
+        differences=_differences(pairs, scores),
     )
 
 
 def _differences(
-    pairs: Sequence[tuple[Evidence, Evidence]], scores: CaseScores, clusters: Mapping[str, str]
+    pairs: Sequence[tuple[Evidence, Evidence]], scores: TargetScores
 ) -> tuple[Difference, ...]:
-    p_values: dict[AgentName, float] = {}
+    shared: dict[AgentName, Pair] = {}
     for ours, theirs in pairs:
-        mine = scores.get((ours.agent, ours.target), {})
-        others = scores.get((ours.agent, theirs.target), {})
-        if mine and mine.keys() == others.keys():
-            cases = sorted(mine)
-            paired = paired_comparison(
-                [mine[case] for case in cases],
-                [others[case] for case in cases],
-                clusters=[clusters.get(case, case) for case in cases],
-            )
-            p_values[ours.agent] = paired.p
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+        mine = scores.get((ours.agent, ours.target))
+        others = scores.get((ours.agent, theirs.target))
+        pair = None if mine is None or others is None else shared_cases(mine, others)
+        if pair is not None:
+            shared[ours.agent] = pair
+    compared = paired_comparisons(list(shared.values()))
+    adjusted = holm([paired.p for paired in compared])
+    paired_by_agent = dict(zip(shared, zip(compared, adjusted, strict=True), strict=True))
     found = []
     for ours, theirs in pairs:
-        p = adjusted.get(ours.agent)
-        apart = ours.quality_low > theirs.quality_high or theirs.quality_low > ours.quality_high
+        paired, p = paired_by_agent.get(ours.agent, (None, None))
+        if p is None:
+            apart = ours.quality_low > theirs.quality_high or theirs.quality_low > ours.quality_high
+        else:
+            apart = p <= _ALPHA
+        more = None if paired is None else more_cases(paired, len(compared))
         found.append(
             Difference(
                 agent=ours.agent,
@@ -130,7 +138,8 @@ def _differences(
                 mean=ours.quality - theirs.quality,
                 way="intervals" if p is None else "paired",
                 p=p,
-                told_apart=apart if p is None else p <= 0.05,
+                told_apart=apart,
+                more_cases=0 if apart else more,
             )
         )
     return tuple(found)

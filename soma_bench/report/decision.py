@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from soma_bench.comparison import Comparison
 from soma_bench.optimize import (
     Binding,
-    Difference,
     Infeasible,
     Order,
     Plan,
@@ -22,11 +20,8 @@ from soma_bench.optimize import (
     shadow_prices,
     what_binds,
 )
-from soma_bench.report.readings import Readings
 from soma_bench.routing.constraints import Constraints, Objective
 from soma_bench.routing.profile import Profile, resolve
-from soma_bench.scoring.statistics import paired_comparison
-from soma_bench.separation import more_cases
 from soma_bench.types import AGENTS, AgentName
 
 
@@ -62,9 +57,6 @@ class Decision:
     binding: tuple[Binding, ...]
     prices: tuple[ShadowPrice, ...]
     second: RunnerUp | None
-    more_cases: Mapping[AgentName, int | None]
-    """For each agent at which the runner-up is not told apart, about how many more cases would tell;
-    None where there is no difference to be told."""
     single: Plan | None
     departures: tuple[Departure, ...]
 
@@ -88,7 +80,7 @@ class Undecided:
     infeasible: Infeasible | None = None
 
 
-def decide(comparison: Comparison, readings: Readings, demands: Demands) -> Decision | Undecided:
+def decide(comparison: Comparison, demands: Demands) -> Decision | Undecided:
     """Choose as ``soma-bench optimize`` does, and hold the choice against its rivals.
 
     Raises:
@@ -102,13 +94,6 @@ def decide(comparison: Comparison, readings: Readings, demands: Demands) -> Deci
     solution = optimize(evidence, limits, pipeline=demands.pipeline, objective=demands.objective)
     if isinstance(solution, Infeasible):
         return Undecided(infeasible=solution)
-    second = runner_up(
-        evidence,
-        solution,
-        pipeline=demands.pipeline,
-        scores=readings.scores,
-        clusters=readings.clusters,
-    )
     return Decision(
         solution=solution,
         profile=build_profile(
@@ -119,32 +104,12 @@ def decide(comparison: Comparison, readings: Readings, demands: Demands) -> Deci
         ),
         binding=what_binds(evidence, limits, pipeline=demands.pipeline),
         prices=shadow_prices(evidence, limits, pipeline=demands.pipeline),
-        second=second,
-        more_cases={} if second is None else _more_cases(second.differences, readings),
+        second=runner_up(evidence, solution, pipeline=demands.pipeline, scores=comparison.scores),
         single=best_single_model(
             evidence, limits, pipeline=demands.pipeline, objective=demands.objective
         ),
         departures=_departures(solution, demands.profile),
     )
-
-
-def _more_cases(
-    differences: Sequence[Difference], readings: Readings
-) -> dict[AgentName, int | None]:
-    found: dict[AgentName, int | None] = {}
-    for difference in differences:
-        ours = readings.scores.get((difference.agent, difference.ours), {})
-        theirs = readings.scores.get((difference.agent, difference.theirs), {})
-        shared = sorted(ours.keys() & theirs.keys())
-        if difference.told_apart or not shared:
-            continue
-        paired = paired_comparison(
-            [ours[case] for case in shared],
-            [theirs[case] for case in shared],
-            clusters=[readings.clusters[case] for case in shared],
-        )
-        found[difference.agent] = more_cases(paired, len(differences))
-    return found
 
 
 def _departures(solution: Solution, profile: Profile | None) -> tuple[Departure, ...]:

@@ -82,7 +82,7 @@ def build_report(store: Store, run: str, demands: Demands) -> Report:
         comparison=comparison,
         readings=readings,
         demands=demands,
-        decision=decide(comparison, readings, demands),
+        decision=decide(comparison, demands),
     )
 
 

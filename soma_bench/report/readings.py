@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from statistics import fmean
 from typing import Any, Literal
 
 from soma_bench.effects import Effect, effects
@@ -44,11 +43,6 @@ class Readings:
     """Failed trials by agent, target and kind."""
     failures: list[Failure] = field(default_factory=list)
     """Some of them: a few of each target and kind."""
-    scores: dict[tuple[AgentName, str], dict[str, float]] = field(default_factory=dict)
-    """The primary metric's mean by case, by agent and target; a case is named ``agent/id``, since two
-    suites may use the same ids."""
-    clusters: dict[str, str] = field(default_factory=dict)
-    """What a case shares with others, by case so named."""
     effects: Sequence[Effect] = ()
     cases: dict[AgentName, int] = field(default_factory=dict)
     """Distinct cases with an answer, by agent."""
@@ -82,9 +76,7 @@ def read_trials(store: Store, run_id: str) -> Readings:
 class _Collector:
     def __init__(self, readings: Readings) -> None:
         self._readings = readings
-        self._scores: dict[tuple[AgentName, str], dict[str, list[float]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
+        self._cases: dict[AgentName, set[str]] = defaultdict(set)
         self._failures: dict[tuple[AgentName, str, Kind], list[Failure]] = defaultdict(list)
         self._times: list[str] = []
 
@@ -110,12 +102,7 @@ class _Collector:
 
     def finish(self) -> None:
         readings = self._readings
-        for place, by_case in self._scores.items():
-            readings.scores[place] = {case: fmean(values) for case, values in by_case.items()}
-        cases: dict[AgentName, set[str]] = defaultdict(set)
-        for (agent, _), means in readings.scores.items():
-            cases[agent] |= means.keys()
-        readings.cases = {agent: len(found) for agent, found in cases.items()}
+        readings.cases = {agent: len(found) for agent, found in self._cases.items()}
         if self._times:
             readings.ended = (min(self._times), max(self._times))
         # The first of each target and kind before the second of any.
@@ -127,9 +114,7 @@ class _Collector:
 
     def _note(self, one: ScoredTrial) -> None:
         readings, trial = self._readings, one.trial
-        case = f"{trial['agent']}/{one.case.id}"
-        self._scores[trial["agent"], trial["target"]][case].append(one.score.primary_value)
-        readings.clusters[case] = one.case.cluster or case
+        self._cases[trial["agent"]].add(one.case.id)
         self._times.append(trial["ended_at"])
         readings.busy_s += trial["total_s"]
         if trial["cost_usd"] is None:

@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from soma_bench.errors import ConfigError
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.estimate import TrialKind
+from soma_bench.sweeps.plan import Plan
 from soma_bench.sweeps.runner import Outcome, Progress, plan_sweep, run_plan
 from soma_bench.sweeps.running import expected_seconds
 from soma_bench.sweeps.scores import score_run
@@ -21,6 +23,9 @@ from soma_bench.sweeps.store import Store, open_if_made
 
 _LAST_WAIT_S = 10.0
 """How long a process that ends waits for the thread after its calls have returned."""
+_UNDER_WAY: dict[tuple[str, str], BackgroundSweep] = {}
+"""By store and run, the sweep of this process that runs its trials now."""
+_CLAIMING = threading.Lock()
 
 
 class BackgroundSweep:
@@ -28,7 +33,8 @@ class BackgroundSweep:
 
     The thread has its own event loop and its own connection to the store. A process that ends stops
     the sweep: what has ended is stored, and the next start resumes. It waits for a call into a model
-    of its own, which cannot be broken off.
+    of its own, which cannot be broken off. One that is started while another of the process runs the
+    same trials is refused; where that other has been stopped, it goes on when the other has ended.
 
     Args:
         sweep: what to run.
@@ -119,25 +125,21 @@ class BackgroundSweep:
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the thread that asks
             self._error = error
         finally:
+            self._release()
             self._laid_out.set()
             atexit.unregister(self._leave)
 
     async def _execute(self) -> None:
         async with self._providers() as providers:
-            # The plan is made before the store is: bad input leaves nothing behind.
-            existing = open_if_made(self._location)
-            try:
-                plan = await plan_sweep(
-                    self._sweep, self._folder, providers, existing, fresh=self._fresh
-                )
-                self.expected_s = expected_seconds(
-                    plan,
-                    finished=existing.finished_keys(plan.run_id) if existing else set(),
-                    mean_seconds=existing.mean_seconds() if existing else {},
-                )
-            finally:
-                if existing:
-                    existing.close()
+            plan = await self._plan(providers)
+            while (other := self._claim(plan.run_id)) is not None:
+                if not other.control.stopped:
+                    raise ConfigError(
+                        f"run {plan.run_id} is under way in this process already;"
+                        " stop it first, or watch it by SweepView.attach"
+                    )
+                await asyncio.to_thread(other.join)
+                plan = await self._plan(providers)
             if self.control.stopped:
                 return
             with Store(self._location, create=True) as store:
@@ -145,6 +147,34 @@ class BackgroundSweep:
                     plan, store, providers, control=self.control, on_progress=self._note
                 )
                 score_run(store, plan.run_id)
+
+    async def _plan(self, providers: ProviderPool) -> Plan:
+        # The plan is made before the store is: bad input leaves nothing behind.
+        existing = open_if_made(self._location)
+        try:
+            plan = await plan_sweep(
+                self._sweep, self._folder, providers, existing, fresh=self._fresh
+            )
+            self.expected_s = expected_seconds(
+                plan,
+                finished=existing.finished_keys(plan.run_id) if existing else set(),
+                mean_seconds=existing.mean_seconds() if existing else {},
+            )
+        finally:
+            if existing:
+                existing.close()
+        return plan
+
+    def _claim(self, run_id: str) -> BackgroundSweep | None:
+        """Take the run for this sweep; the other one where another has it."""
+        with _CLAIMING:
+            holder = _UNDER_WAY.setdefault((self._location, run_id), self)
+        return None if holder is self else holder
+
+    def _release(self) -> None:
+        with _CLAIMING:
+            for place in [place for place, holder in _UNDER_WAY.items() if holder is self]:
+                del _UNDER_WAY[place]
 
     def _note(self, progress: Progress) -> None:
         if progress.trial is None:

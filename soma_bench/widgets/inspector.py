@@ -26,7 +26,7 @@ from soma_bench.sweeps.queries import (
 )
 from soma_bench.sweeps.store import Store
 from soma_bench.widgets.inspector_trial import case_images, trial_html
-from soma_bench.widgets.panels import make_panel
+from soma_bench.widgets.panels import make_panel, render, with_text
 
 
 class TrialInspector:
@@ -190,7 +190,11 @@ class TrialInspector:
     def _repr_mimebundle_(self, **kwargs: object) -> object:
         if self._panel is None:
             self._panel = make_panel("inspector", self.panel_state(), self._obey)
-        return self._panel._repr_mimebundle_(**kwargs)
+        ended: Counter[str] = Counter()
+        for row in self._counts:
+            ended[row.outcome] += row.count
+        text = render("inspector.html.jinja", run=self.run_id, ended=ended)
+        return with_text(self._panel, text, **kwargs)
 
     def panel_state(self, error: str = "") -> dict[str, Any]:
         """What the panel shows, as JSON values; every text but ``html`` is plain text."""

@@ -7,11 +7,9 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from soma_bench.cases.images import load_images
@@ -21,7 +19,7 @@ from soma_bench.files import first_problem
 from soma_bench.plots.labels import AGENT_TITLES
 from soma_bench.scoring import SCORER_BY_AGENT
 from soma_bench.widgets.inspector_differences import Piece, mark_differences
-from soma_bench.widgets.panels import ASSETS
+from soma_bench.widgets.panels import render
 
 _SECONDS = (
     ("total_s", "time of the call"),
@@ -124,7 +122,8 @@ def trial_html(
         for one, (answer, thoughts) in zip(trials, texts, strict=True)
     ]
     same_prompt = all(side["messages"] == sides[0]["messages"] for side in sides)
-    html: str = _template().render(
+    return render(
+        "trial.html.jinja",
         agent=AGENT_TITLES[trial["agent"]],
         case=trial["case_id"],
         sides=sides,
@@ -138,7 +137,6 @@ def trial_html(
         input=_pretty(trial["case"].get("input")),
         images=images,
     )
-    return html
 
 
 Show = Callable[[Mapping[str, Any]], str]
@@ -248,15 +246,3 @@ def _value(value: Any) -> str:
 
 def _pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-@cache
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(ASSETS),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("trial.html.jinja")

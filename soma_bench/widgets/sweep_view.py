@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -13,15 +15,17 @@ from soma_bench.settings import store_location
 from soma_bench.sweeps.background import BackgroundSweep
 from soma_bench.sweeps.runner import Outcome
 from soma_bench.sweeps.running import RunFigures, RunningFigures
-from soma_bench.sweeps.spec import Sweep, load_sweep
+from soma_bench.sweeps.spec import PlacedSweep, Sweep, load_sweep
 from soma_bench.sweeps.store import RunRecord, Store
-from soma_bench.widgets.panels import make_panel
+from soma_bench.widgets.panels import make_panel, render, with_text
 from soma_bench.widgets.sweep_view_state import Controls, Stage, panel_state
 
 _EVERY_S = 1.0
 """The view is drawn anew this often at most."""
 _SHARE = 0.1
 """Most of the time that the view may spend looking: what it takes is lacking the models."""
+_LOOK_EVERY_S = 0.05
+"""How often `SweepView.ended` looks whether it has."""
 _ESTIMATES_S = 0.05
 """Time for running estimates at each look while models work."""
 
@@ -30,12 +34,15 @@ class SweepView:
     """Runs a sweep in the background and shows it, or shows a run that is executed elsewhere.
 
     Making the view begins the sweep and returns at once; showing it is a matter of naming it at the
-    end of a cell. Without a notebook the same is in `figures`, `stage` and `wait`.
+    end of a cell, and its buttons work while a later cell waits by ``await view.ended()``. For pages
+    without a kernel the same stands as a table in the cell's output, which is left as it was at the
+    end. Without a notebook it is in `figures`, `stage` and `wait`.
 
     Args:
-        sweep: a sweep file, or a sweep.
+        sweep: a sweep file, a placed sweep, or a sweep.
         store: path or URL of the store; ``$SOMA_BENCH_STORE`` or ``reports/runs.db`` by default.
-        folder: where the paths of a sweep that is no file start; the working directory by default.
+        folder: where the paths of a sweep that is neither a file nor placed start; the working
+            directory by default.
         fresh: start anew as another run, leaving what was measured before.
         providers: makes the pool that providers come from.
 
@@ -45,20 +52,19 @@ class SweepView:
 
     def __init__(
         self,
-        sweep: Path | str | Sweep,
+        sweep: Path | str | PlacedSweep | Sweep,
         *,
         store: str | None = None,
         folder: Path | str | None = None,
         fresh: bool = False,
         providers: Callable[[], ProviderPool] = ProviderPool,
     ) -> None:
-        if isinstance(sweep, Sweep):
-            declared, start = sweep, Path(folder or ".")
-        else:
-            declared, start = load_sweep(Path(sweep)), Path(folder or Path(sweep).parent)
+        placed = _placed(sweep, folder)
         location = store_location(store)
-        job = BackgroundSweep(declared, start, location, fresh=fresh, providers=providers)
-        self._set_up(location, declared.name, job=job)
+        job = BackgroundSweep(
+            placed.sweep, placed.folder, location, fresh=fresh, providers=providers
+        )
+        self._set_up(location, placed.sweep.name, job=job)
         job.start()
         self._watcher.start()
 
@@ -93,6 +99,8 @@ class SweepView:
         self._figures: RunFigures | None = None
         self._error: BaseException | None = None
         self._panel: Any = None
+        self._shown_as = ""
+        """The id of the output in which it is shown."""
         self._left = threading.Event()
         """Set when nobody wants to watch any more."""
         self._watcher = threading.Thread(target=self._watch, name=f"view of {name}", daemon=True)
@@ -160,9 +168,32 @@ class SweepView:
         except KeyboardInterrupt:
             self.stop()
             raise
+        finally:
+            if timeout_s is None or not self._watcher.is_alive():
+                self._keep_text()
         if self._error is not None:
             raise self._error
         return outcome
+
+    async def ended(self) -> Outcome | None:
+        """Wait as `wait` does, and let a notebook's kernel hear the buttons meanwhile.
+
+        An interrupt stops the sweep after the trial in flight.
+
+        Returns:
+            What was done; None when it was stopped while it was planned, or is executed elsewhere.
+
+        Raises:
+            SomaError: what ended the sweep, or the view of it.
+        """
+        try:
+            while self._watcher.is_alive():  # noqa: ASYNC110 - ended by another thread
+                await asyncio.sleep(_LOOK_EVERY_S)
+        except asyncio.CancelledError:
+            self.stop()
+            self._keep_text()
+            raise
+        return self.wait()
 
     def panel_state(self) -> dict[str, Any]:
         """What the panel shows, as JSON values."""
@@ -180,10 +211,29 @@ class SweepView:
             error=str(error or ""),
         )
 
-    def _repr_mimebundle_(self, **kwargs: object) -> object:
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        state = self.panel_state()
         if self._panel is None:
-            self._panel = make_panel("sweep_view", self.panel_state(), self._obey)
-        return self._panel._repr_mimebundle_(**kwargs)
+            self._panel = make_panel("sweep_view", state, self._obey)
+        return with_text(self._panel, render("sweep.html.jinja", **state), **kwargs)
+
+    def _ipython_display_(self) -> None:
+        self._shown_as = self._shown_as or secrets.token_hex(8)
+        self._show(update=False)
+
+    def _keep_text(self) -> None:
+        """Leave in the notebook what can be read when its kernel has gone."""
+        if self._shown_as:
+            self._panel.send_state("state")
+            self._show(update=True)
+
+    def _show(self, *, update: bool) -> None:
+        from IPython.display import publish_display_data
+
+        data, metadata = self._repr_mimebundle_()
+        publish_display_data(  # type: ignore[no-untyped-call]
+            data, metadata, transient={"display_id": self._shown_as}, update=update
+        )
 
     def _obey(self, command: Any) -> None:
         acts = {"pause": self.pause, "resume": self.resume, "stop": self.stop}
@@ -243,3 +293,11 @@ class SweepView:
             self._job.join(seconds)
         else:
             self._left.wait(seconds)
+
+
+def _placed(sweep: Path | str | PlacedSweep | Sweep, folder: Path | str | None) -> PlacedSweep:
+    if isinstance(sweep, PlacedSweep):
+        return sweep
+    if isinstance(sweep, Sweep):
+        return PlacedSweep(sweep, Path(folder or "."))
+    return PlacedSweep(load_sweep(Path(sweep)), Path(folder or Path(sweep).parent))

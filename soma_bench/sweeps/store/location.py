@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -51,9 +53,14 @@ def tables_in_file(path: Path) -> tuple[dict[str, set[str]], str | None]:
         OSError: the file cannot be read.
         sqlite3.Error: it is no database.
     """
-    with path.open("rb") as stream:
-        if not stream.read(1):
-            return {}, None
+    # Not opened here: whoever closes a file takes off it every lock that this process holds (POSIX),
+    # SQLite's as well, and another process would then remove the log that this one still writes to.
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if path.stat().st_size == 0:
+        return {}, None
     # Nobody writes to a file that has no log beside it, and reading it needs no lock on it.
     mode = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:

@@ -1,8 +1,8 @@
 """Summing up a run's scored trials in the database, target by target.
 
 What a comparison asks for is laid out once, narrow, in a temporary table of the connection; means,
-counts, quantiles and the scores case by case are aggregates of it. So of ten million trials there
-cross the wire one row a target, a few latencies, and one row a target and case.
+counts and quantiles are aggregates of it, and the scores are read from it in the order in which they
+lie. So of ten million trials there cross the wire one row a target, a few latencies, and their scores.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
@@ -88,7 +88,7 @@ class Answers(NamedTuple):
     """Of the case of each."""
     scores: list[float]
     parts: list[str | None]
-    """JSON; None, or JSON's null, where the answer failed."""
+    """JSON; None, or JSON's null, where the answer failed; None where parts were not laid out."""
 
     def by_case(self) -> CaseScores:
         """The scores case by case, repeats summed up."""
@@ -207,26 +207,6 @@ class ShownTrials:
             found.setdefault(Group(agent, target, bool(held_out)), {})[place] = total_s
         return found
 
-    def case_scores(self) -> Iterator[tuple[Group, CaseScores]]:
-        """Every group's scores case by case, its repeats summed up."""
-        c = _SHOWN.c
-        first = sa.func.min(c.position)
-        query = (
-            sa.select(
-                *_GROUP,
-                c.case_digest,
-                sa.func.count(c.score),
-                sa.func.sum(c.score),
-                sa.func.min(c.score),
-                sa.func.max(c.score),
-            )
-            .group_by(*_GROUP, c.case_digest)
-            .order_by(*_GROUP, first)
-        )
-        for group, columns in self._by_group(query):
-            digests, counts, totals, least, most = columns
-            yield group, CaseScores(digests, counts, totals, min(least), max(most))
-
     def answers(self) -> Iterator[tuple[Group, Answers]]:
         """Every group's answers, one group after the other in memory."""
         c = _SHOWN.c
@@ -236,8 +216,10 @@ class ShownTrials:
 
     def _by_group(self, query: sa.Select[Any]) -> Iterator[tuple[Group, list[list[Any]]]]:
         """The columns of each group beside its own, which come first; the query is sorted by them."""
-        options = {"yield_per": _ROWS_AT_ONCE}
-        rows = self._connection.execute(query, execution_options=options)
+        # Not row by row: SQLAlchemy takes longer to hand over a row than SQLite to find it.
+        options = {"stream_results": True}
+        result = self._connection.execute(query, execution_options=options)
+        rows = chain.from_iterable(result.partitions(_ROWS_AT_ONCE))
         for (agent, target, held_out), found in groupby(rows, key=itemgetter(0, 1, 2)):
             columns = [list(column) for column in zip(*found, strict=True)]
             yield Group(agent, target, bool(held_out)), columns[3:]

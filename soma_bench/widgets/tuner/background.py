@@ -12,12 +12,17 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, TextIO
 
+from soma_bench.comparison import Comparison
 from soma_bench.routing.evidence import Evidence
+from soma_bench.separation import TargetScores
 from soma_bench.widgets.tuner.beside import PARTS, part_as_json
 from soma_bench.widgets.tuner.demands import Demands
+from soma_bench.widgets.tuner.wire import scores_as_json, scores_from_json
 
 _IDLE_S = 600.0
 """A process that nobody asks for so long ends; notebooks are left open for days."""
@@ -95,31 +100,59 @@ class SideProcess:
 
     def __init__(self, on_part: Callable[[int, str, Mapping[str, Any]], None]) -> None:
         self._on_part = on_part
-        self._evidence: tuple[Evidence, ...] = ()
+        self._comparison: Comparison | None = None
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._sent: Comparison | None = None
+        """What the process knows."""
+        # A process that starts does not read for a second, and a pipe holds less than a run.
+        self._sender = NewestFirst("tuner-requests")
+        self._closed = False
 
-    def load(self, evidence: Iterable[Evidence]) -> None:
-        """The rows that later requests are about."""
-        with self._lock:
-            self._evidence = tuple(evidence)
-            if self._process is not None and self._process.poll() is None:
-                self._send_evidence(self._process)
+    def load(self, comparison: Comparison) -> None:
+        """The run that later requests are about."""
+        self._comparison = comparison
 
     def ask(self, demands: Demands) -> None:
         """Work out all parts for these demands, in place of those for earlier ones."""
-        with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._end()
-                self._process = self._start()
-                self._send_evidence(self._process)
-            _send(self._process, {"demands": demands.as_json()})
+        if self._comparison is not None:
+            self._sender.submit(partial(self._deliver, demands, self._comparison))
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until the process has been asked.
+
+        Raises:
+            OSError: it could not be started or asked since the last call.
+        """
+        self._sender.wait(timeout_s)
 
     def close(self) -> None:
         """End the process."""
-        with self._lock:
+        self._closed = True
+        process = self._process
+        if process is not None:
+            # Ends a request that waits for it to read.
+            process.terminate()
+        self._sender.close()
+        self._end()
+
+    def _deliver(self, demands: Demands, comparison: Comparison) -> None:
+        try:
+            self._tell(demands, comparison)
+        except BrokenPipeError:
+            # It ended by itself in this very moment, or the tuner is being closed.
+            if not self._closed:
+                self._end()
+                self._tell(demands, comparison)
+
+    def _tell(self, demands: Demands, comparison: Comparison) -> None:
+        if self._process is None or self._process.poll() is not None:
             self._end()
+            self._process, self._sent = self._start(), None
+        if comparison is not self._sent:
+            _send(self._process, _run_as_json(comparison))
+            self._sent = comparison
+        _send(self._process, {"demands": demands.as_json()})
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(  # noqa: S603 - this program itself
@@ -139,19 +172,27 @@ class SideProcess:
         if process is None:
             return
         process.terminate()
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            # What it has not read is of no use any more.
+            process.stdin.close()
         with process:
             process.wait()
             if self._reader is not None:
                 self._reader.join()
-
-    def _send_evidence(self, process: subprocess.Popen[str]) -> None:
-        _send(process, {"evidence": [row.model_dump(mode="json") for row in self._evidence]})
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             told = json.loads(line)
             self._on_part(told["revision"], told["part"], told["content"])
+
+
+def _run_as_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "evidence": [row.model_dump(mode="json") for row in comparison.evidence],
+        "scores": scores_as_json(comparison.scores),
+    }
 
 
 def _send(process: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
@@ -171,15 +212,17 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
     threading.Thread(target=read, daemon=True).start()
     evidence: tuple[Evidence, ...] = ()
+    scores: TargetScores = {}
     while (message := _next(waiting)) is not None:
         if "evidence" in message:
             evidence = tuple(Evidence.model_validate(row) for row in message["evidence"])
+            scores = scores_from_json(message["scores"])
             continue
         demands = Demands.checked(message["demands"])
         for name in PARTS:
             if not waiting.empty():
                 break
-            content = part_as_json(name, evidence, demands)
+            content = part_as_json(name, evidence, scores, demands)
             told = {"revision": demands.revision, "part": name, "content": content}
             answers.write(json.dumps(told) + "\n")
             answers.flush()

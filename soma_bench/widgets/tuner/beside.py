@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from soma_bench.optimize import (
 )
 from soma_bench.plots.labels import AGENT_TITLES, name_targets
 from soma_bench.routing.evidence import Evidence
+from soma_bench.separation import TargetScores
 from soma_bench.widgets.tuner.demands import Demands
 from soma_bench.widgets.tuner.sheet import sum_interval
 
@@ -25,10 +27,10 @@ _MOST_POINTS = 250
 """Points of a front that a picture of this size can show."""
 _MOST_PRICES = 2
 
-Part = Callable[[Sequence[Evidence], Demands], dict[str, Any]]
+Part = Callable[[Sequence[Evidence], TargetScores, Demands], dict[str, Any]]
 
 
-def binding(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
+def binding(evidence: Sequence[Evidence], _: TargetScores, demands: Demands) -> dict[str, Any]:
     """What keeps the choice from being better."""
     bound = what_binds(evidence, demands.constraints, pipeline=demands.pipeline)
     if not bound:
@@ -42,7 +44,7 @@ def binding(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
     }
 
 
-def prices(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
+def prices(evidence: Sequence[Evidence], _: TargetScores, demands: Demands) -> dict[str, Any]:
     """What it would take to get better."""
     found = shadow_prices(evidence, demands.constraints, pipeline=demands.pipeline)
     useful = [price for price in found if price.quality_gain or price.first_by is not None]
@@ -53,14 +55,14 @@ def prices(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
     return {"text": f"To get better: {said}."}
 
 
-def second(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
+def second(evidence: Sequence[Evidence], scores: TargetScores, demands: Demands) -> dict[str, Any]:
     """The runner-up, and whether the data can tell it from the choice."""
     solution = optimize(
         evidence, demands.constraints, pipeline=demands.pipeline, objective=demands.objective
     )
     if isinstance(solution, Infeasible):
         return {"text": ""}
-    found = runner_up(evidence, solution, pipeline=demands.pipeline)
+    found = runner_up(evidence, solution, pipeline=demands.pipeline, scores=scores)
     if found is None:
         return {"text": "There is no other assignment under these limits."}
     names = name_targets(row.target for row in evidence).targets
@@ -68,15 +70,25 @@ def second(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
         f"{AGENT_TITLES[item.agent]} on {names[item.theirs]}" for item in found.differences
     )
     can = "can" if found.told_apart else "cannot"
+    text = (
+        f"Runner-up: quality {found.plan.quality:.3f} of 5, with {where};"
+        f" the data {can} tell it from the choice."
+    )
+    more = [
+        f"{AGENT_TITLES[item.agent]} {item.more_cases:,}"
+        for item in found.differences
+        if item.more_cases
+    ]
+    if more and not found.told_apart:
+        text += f" About so many more cases would: {', '.join(more)}."
     return {
-        "text": f"Runner-up: quality {found.plan.quality:.3f} of 5, with {where};"
-        f" the data {can} tell it from the choice.",
-        "differences": [(item.agent, item.ours, item.theirs) for item in found.differences],
+        "text": text,
         "told_apart": found.told_apart,
+        "differences": [asdict(item) for item in found.differences],
     }
 
 
-def front(evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
+def front(evidence: Sequence[Evidence], _: TargetScores, demands: Demands) -> dict[str, Any]:
     """Assignments that nothing beats in quality, latency and cost at once, under the same limits."""
     points = pareto_assignments(evidence, demands.constraints, pipeline=demands.pipeline)
     return {
@@ -92,10 +104,12 @@ PARTS: Mapping[str, Part] = MappingProxyType(
 """By name, in the order in which they are worked out."""
 
 
-def part_as_json(name: str, evidence: Sequence[Evidence], demands: Demands) -> dict[str, Any]:
+def part_as_json(
+    name: str, evidence: Sequence[Evidence], scores: TargetScores, demands: Demands
+) -> dict[str, Any]:
     """One part; what the optimiser refuses is said in its text."""
     try:
-        return PARTS[name](demands.playing(evidence), demands)
+        return PARTS[name](demands.playing(evidence), scores, demands)
     except SomaError as error:
         return {"text": f"{name}: {error}", "failed": True}
 

@@ -9,7 +9,6 @@ from soma_bench.comparison import Comparison
 from soma_bench.optimize import Plan
 from soma_bench.plots.labels import AGENT_TITLES
 from soma_bench.routing.evidence import Evidence
-from soma_bench.scoring.statistics import cases_needed
 from soma_bench.separation import SMALL_DIFFERENCE
 from soma_bench.types import AgentName
 
@@ -68,24 +67,6 @@ def _others(doubt: Doubt) -> str:
     return "1 other" if len(doubt.rivals) == 1 else f"{len(doubt.rivals)} others"
 
 
-def more_cases_text(
-    comparison: Comparison, differences: Sequence[tuple[AgentName, str, str]]
-) -> str:
-    """How many more cases would tell pairs of targets apart; empty where nothing is known.
-
-    Args:
-        comparison: the run.
-        differences: agent and two of its targets.
-    """
-    rows = {(row.agent, row.target): row for row in comparison.evidence}
-    told = []
-    for agent, ours, theirs in differences:
-        more = _more_cases(comparison, rows[agent, ours], rows[agent, theirs])
-        if more:
-            told.append(f"{AGENT_TITLES[agent]} {more:,}")
-    return f"About so many more cases would: {', '.join(told)}." if told else ""
-
-
 def _is_rival(comparison: Comparison, ours: Evidence, theirs: Evidence) -> bool:
     looks = comparison.looks.get(ours.agent)
     if looks:
@@ -95,16 +76,3 @@ def _is_rival(comparison: Comparison, ours: Evidence, theirs: Evidence) -> bool:
         if paired is not None and paired.best == other.target:
             return not paired.is_worse
     return ours.quality_low <= theirs.quality_high and theirs.quality_low <= ours.quality_high
-
-
-def _more_cases(comparison: Comparison, ours: Evidence, theirs: Evidence) -> int | None:
-    for one, other in ((ours, theirs), (theirs, ours)):
-        paired = comparison.against_best.get((one.agent, one.target))
-        if paired is not None and paired.best == other.target:
-            return paired.more_cases
-    design = comparison.designs.get(ours.agent)
-    difference = abs(ours.quality - theirs.quality)
-    if design is None or difference < 1e-9:
-        return None
-    needed = cases_needed(difference, design.sd, comparisons=design.comparisons)
-    return max(1, needed - min(ours.cases, theirs.cases))

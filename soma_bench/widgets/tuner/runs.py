@@ -63,13 +63,13 @@ class Runs:
             return opened.find_run(text).id
 
     def compare(self, run_id: str) -> Comparison:
-        """A run, summed up.
+        """A run, summed up without the details of its scores, which no choice asks for.
 
         Raises:
             ConfigError: none of its trials has ended.
         """
         with self.opened() as opened:
-            return compare_run(opened, run_id)
+            return compare_run(opened, run_id, details=False)
 
     def first(self) -> Comparison:
         """The first run; where none was named, the first of which any trial has ended.

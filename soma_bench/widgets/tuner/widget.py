@@ -25,7 +25,6 @@ from soma_bench.widgets.tuner.answer import Answer, answer, answer_as_json, in_w
 from soma_bench.widgets.tuner.background import NewestFirst, SideProcess
 from soma_bench.widgets.tuner.beside import PARTS
 from soma_bench.widgets.tuner.demands import Demands
-from soma_bench.widgets.tuner.doubt import more_cases_text
 from soma_bench.widgets.tuner.export import Exported, export
 from soma_bench.widgets.tuner.measure import SWEEP_FOLDERS, Measured, Measuring
 from soma_bench.widgets.tuner.runs import Runs
@@ -87,7 +86,7 @@ class RoutingTuner(TunerView):
         # What is closed later stands above: what follows may be refused.
         self._all_runs = Runs(store, runs)
         self._current_sheet = Sheet(self._all_runs.first())
-        self._side.load(self._current_sheet.evidence)
+        self._side.load(self._current_sheet.comparison)
         demands = Demands(
             run=self._current_sheet.comparison.run.id,
             constraints=constraints or Constraints(),
@@ -184,7 +183,7 @@ class RoutingTuner(TunerView):
 
     @property
     def comparison(self) -> Comparison:
-        """The run that is chosen from, summed up."""
+        """The run that is chosen from, summed up without the details of its scores."""
         self._worker.wait()
         return self._current_sheet.comparison
 
@@ -243,10 +242,12 @@ class RoutingTuner(TunerView):
 
         Raises:
             SomaError: it was not there in time.
+            OSError: the process that works it out cannot be started.
         """
         newest = self._newest()
         if not isinstance(newest.result, Solution):
             return {}
+        self._side.wait(timeout_s)
         with self._parts_changed:
             if not self._parts_changed.wait_for(self._has_all_parts, timeout_s):
                 raise SomaError(f"the tuner's side figures took longer than {timeout_s:g} s")
@@ -334,7 +335,7 @@ class RoutingTuner(TunerView):
         if self._has_new_trials or self._current_sheet.comparison.run.id != run_id:
             self._has_new_trials = False
             self._current_sheet = Sheet(self._all_runs.compare(run_id))
-            self._side.load(self._current_sheet.evidence)
+            self._side.load(self._current_sheet.comparison)
             self._publish(_sheet=self._sheet_as_json(), _exported={})
         return self._current_sheet
 
@@ -352,10 +353,6 @@ class RoutingTuner(TunerView):
         with self._parts_changed:
             if self._latest is None or revision != self._latest.demands.revision:
                 return
-            if content.get("differences") and not content["told_apart"]:
-                comparison = self._current_sheet.comparison
-                more = more_cases_text(comparison, content["differences"])
-                content = {**content, "text": f"{content['text']} {more}".rstrip()}
             earlier = self._beside["parts"] if self._beside.get("revision") == revision else {}
             self._beside = {"revision": revision, "parts": {**earlier, name: dict(content)}}
             self._parts_changed.notify_all()

@@ -30,7 +30,7 @@ from soma_bench.providers.openai_models import UNKNOWN
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.sweeps.runner import plan_sweep
 
-ROUNDS = 3
+ROUNDS = 2
 SETTINGS = ((0, 1, 200), (0, 4, 400), (0, 32, 400), (50, 1, 50), (50, 4, 200), (50, 32, 400))
 """Delay in ms, concurrency, trials."""
 

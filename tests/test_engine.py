@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -133,6 +135,31 @@ def test_requests_are_spread_evenly_over_the_minute(store):
     limits = {"claude": {"concurrency": 8, "requests_per_minute": 1200}}
     execute(store, provider, limits=limits, repeats=3)
     assert provider.began[-1] - provider.began[0] >= 8 * 0.05 - 0.01
+
+
+def test_calls_begin_only_as_fast_as_their_answers_can_be_read(store):
+    """Else an answer of 20 ms waits behind the beginnings and endings of 31 others."""
+
+    class Laborious(Slow):
+        async def complete(self, request):
+            work()
+            loop = asyncio.get_running_loop()
+            sent = loop.time()
+            await asyncio.sleep(0.02)
+            waits.append(loop.time() - sent)
+            work()
+            return await super().complete(request)
+
+    def work() -> None:
+        until = time.thread_time() + 0.003
+        while time.thread_time() < until:
+            pass
+
+    waits: list[float] = []
+    provider = Laborious(seconds=0)
+    execute(store, provider, repeats=40, limits={"claude": {"concurrency": 32}})
+    assert len(waits) == 120
+    assert median(waits) < 0.05, "begun as they come they wait for some 0.08 s"
 
 
 def test_tokens_that_were_not_used_are_given_back():

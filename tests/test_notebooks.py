@@ -14,6 +14,7 @@ import papermill
 import pytest
 
 from notebook_outputs import NOTEBOOKS, QUIET, execute, printed
+from soma_bench.sweeps.spec import Sweep
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("0*.ipynb"))
@@ -96,6 +97,15 @@ def test_a_notebook_is_committed_without_outputs_and_holds_no_logic(name: str) -
         if cell.cell_type == "code":
             assert "def " not in cell.source
             assert "class " not in cell.source
+
+
+def test_a_sweep_may_be_declared_field_by_field_in_parameters() -> None:
+    offered = set(papermill.inspect_notebook(NOTEBOOKS / "01_sweep.ipynb"))
+    assert set(Sweep.model_fields) <= offered
+    notebook = nbformat.read(NOTEBOOKS / "01_sweep.ipynb", as_version=4)
+    passed_on = next(cell.source for cell in notebook.cells if "declared=" in cell.source)
+    for field in Sweep.model_fields:
+        assert f'"{field}": {field},' in passed_on
 
 
 def test_outputs_in_a_committed_notebook_are_found_out(tmp_path: Path) -> None:

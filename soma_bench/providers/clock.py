@@ -1,10 +1,16 @@
-"""The clock of one call: when its tokens came, and when to give up waiting for the next."""
+"""The clock of one call: when its tokens came, and when to give up waiting for the next.
+
+What a call took is told from the moment at which its request leaves to the one at which each part of
+the answer arrives, where the connection says so (`Clock.sent`, `Clock.heard`): making a request and
+reading an answer are this process's own work, and where many calls end at once that work waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable
+from contextvars import ContextVar
 from typing import TypeVar
 
 from soma_bench.errors import ProviderError, TimeLimit
@@ -18,6 +24,10 @@ _WORDS: dict[TimeLimit, str] = {
     "between_tokens": "no further token",
     "total": "the answer was not complete",
 }
+
+
+CURRENT: ContextVar[Clock | None] = ContextVar("clock", default=None)
+"""The clock of the call that is being made, for the connection that makes it."""
 
 
 def timed_out(provider: str, limit: TimeLimit, seconds: float) -> ProviderError:
@@ -51,17 +61,30 @@ class Clock:
         self._next_at = self._loop_started + limits.first_token_s + self._extra_s
         self.first_token_s: float | None = None
         self.first_answer_token_s: float | None = None
+        self._is_sent = False
+        self._heard_at: float | None = None
+        CURRENT.set(self)
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
         return time.perf_counter() - self.started
 
+    def sent(self) -> None:
+        """A request leaves now; the call begins with its first."""
+        if not self._is_sent:
+            self._is_sent = True
+            self.started = time.perf_counter()
+
+    def heard(self) -> None:
+        """A part of an answer has arrived."""
+        self._heard_at = time.perf_counter()
+
     def token(self, *, thinking: bool) -> None:
         """Take note that a token has come."""
         if self.first_token_s is None:
-            self.first_token_s = self.elapsed()
+            self.first_token_s = self._came_s()
         if not thinking and self.first_answer_token_s is None:
-            self.first_answer_token_s = self.elapsed()
+            self.first_answer_token_s = self._came_s()
         self._next_at = self._loop.time() + self._limits.between_tokens_s
 
     async def wait_next(self, awaitable: Awaitable[T]) -> T:
@@ -121,5 +144,9 @@ class Clock:
             first_answer_token_s=without_load(self.first_answer_token_s),
             prefill_s=prefill_s,
             decode_s=decode_s,
-            total_s=max(0.0, self.elapsed() - load),
+            total_s=max(0.0, self._came_s() - load),
         )
+
+    def _came_s(self) -> float:
+        """When what is being read arrived: seconds since the call began."""
+        return self.elapsed() if self._heard_at is None else self._heard_at - self.started

@@ -94,6 +94,7 @@ class Connection:
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
             follow_redirects=False,
             trust_env=not direct,
+            event_hooks=remote.TIMED,
         )
 
     def within(self, limits: Limits) -> Connection:

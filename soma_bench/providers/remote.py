@@ -10,18 +10,19 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 from pydantic import SecretStr
 
 from soma_bench.errors import ProviderError, ProviderFailure
-from soma_bench.providers.clock import timed_out
+from soma_bench.providers.clock import CURRENT, Clock, timed_out
 from soma_bench.providers.places import is_loopback as is_loopback
 from soma_bench.types import Limits
 
@@ -54,6 +55,36 @@ def _is_no_request(record: logging.LogRecord) -> bool:
     return record.levelno > logging.DEBUG
 
 
+class _Timed(httpx2.AsyncByteStream):
+    """The parts of an answer, whose arrival is told to a clock."""
+
+    def __init__(self, parts: httpx2.AsyncByteStream, clock: Clock) -> None:
+        self._parts = parts
+        self._clock = clock
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._parts:
+            self._clock.heard()
+            yield part
+
+    async def aclose(self) -> None:
+        await self._parts.aclose()
+
+
+async def _leaves(_: httpx2.Request) -> None:
+    if clock := CURRENT.get():
+        clock.sent()
+
+
+async def _answers(response: httpx2.Response) -> None:
+    if (clock := CURRENT.get()) and isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _Timed(response.stream, clock)
+
+
+TIMED: Mapping[str, list[Callable[..., Any]]] = {"request": [_leaves], "response": [_answers]}
+"""What a client of the HTTP library calls so that the running call's `Clock` is told its times."""
+
+
 def http_client(base_url: str, limits: Limits) -> httpx2.AsyncClient:
     """The connections of one provider.
 
@@ -71,6 +102,7 @@ def http_client(base_url: str, limits: Limits) -> httpx2.AsyncClient:
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
         follow_redirects=False,
         trust_env=from_environment,
+        event_hooks=TIMED,
     )
 
 

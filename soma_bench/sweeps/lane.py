@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 
 from soma_bench.errors import ProviderError, ProviderFailure
@@ -23,6 +24,8 @@ _NEVER_CHARGED: frozenset[ProviderFailure] = _NO_ROOM | {
     "context_too_long",
 }
 _FIRST_WAIT_S = 0.5
+_BUSY = 0.8
+"""The share of its time that the event loop may work while calls begin beside others."""
 
 
 class Lane:
@@ -52,6 +55,8 @@ class Lane:
         self._control = control
         self._trials = 0
         self._left = asyncio.Event()
+        self._worked_s = time.thread_time()
+        self._began_s = 0.0
         self._held_until_s = 0.0
         self.calls = 0
         """Calls that are under way."""
@@ -85,7 +90,22 @@ class Lane:
             self.budget.settle(need.usd, 0.0)
             self.tokens.give_back(need.tokens)
             return None
+        await self._unhurried()
         return Turn(self, need)
+
+    async def _unhurried(self) -> None:
+        """Wait where this process can hardly follow, for an answer that waits to be read looks slow.
+
+        A call that waits to begin costs nothing but time, and only a backend that answers within
+        milliseconds lets any wait.
+        """
+        while self.calls:
+            worked_s = time.thread_time() - self._worked_s
+            left_s = self._began_s + worked_s / _BUSY - time.perf_counter()
+            if left_s <= 0:
+                break
+            await asyncio.sleep(left_s)
+        self._worked_s, self._began_s = time.thread_time(), time.perf_counter()
 
     def answered(self, kind: Hashable, completion: Completion, began_s: float) -> None:
         """Learn from an answer how many calls are well."""

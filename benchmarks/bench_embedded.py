@@ -133,10 +133,15 @@ def main() -> None:
             rates.setdefault((reuse, "sweep"), []).append(rate)
             rates.setdefault((reuse, "bare"), []).append(bare(heard))
     print(f"{MODEL}, {cases} cases of alignment, tokens a second, median of {ROUNDS} rounds")
-    print(f"{'prefix reuse':>12} {'sweep':>8} {'bare':>8} {'ratio':>6}")
+    print(f"{'prefix reuse':>12} {'sweep':>8} {'bare':>8} {'ratio':>6}  of each round")
     for reuse in (False, True):
-        mine, theirs = median(rates[reuse, "sweep"]), median(rates[reuse, "bare"])
-        print(f"{'on' if reuse else 'off':>12} {mine:>8.0f} {theirs:>8.0f} {mine / theirs:>6.2f}")
+        pairs = list(zip(rates[reuse, "sweep"], rates[reuse, "bare"], strict=True))
+        ratios = [mine / theirs for mine, theirs in pairs]
+        mine, theirs = (median(some) for some in zip(*pairs, strict=True))
+        each = " ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(
+            f"{'on' if reuse else 'off':>12} {mine:>8.0f} {theirs:>8.0f} {median(ratios):>6.2f}  {each}"
+        )
     gain = median(rates[True, "sweep"]) / median(rates[False, "sweep"])
     print(f"reuse over none, by the sweep: {gain:.2f}")
 

@@ -115,7 +115,7 @@ def draw(grown: list[Grown], path: str) -> None:
         if axis is axes[2]:
             axis.set(yscale="log")
         else:
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.15 * max(values))
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 

@@ -94,6 +94,23 @@ def test_a_local_provider_is_asked_one_thing_at_a_time_unless_told(store):
     assert provider.peak == 3
 
 
+def test_a_provider_that_times_its_tokens_itself_is_not_made_to_stream(store):
+    class Itself(ScriptedProvider):
+        complete_times_tokens = True
+
+        async def complete(self, request):
+            whole = await super().complete(request)
+            return replace(whole, timings=Timings(first_token_s=0.25, total_s=1.0))
+
+        def stream(self, request):
+            raise AssertionError("nothing is to be streamed")
+
+    targets = [{"provider": "llamacpp", "model": "m"}]
+    plan, outcome = execute(store, Itself(lambda _: ANSWER), targets=targets)
+    assert (outcome.called, outcome.failed) == (3, 0)
+    assert [row["first_token_s"] for row in store.trials(plan.run_id)] == [0.25] * 3
+
+
 def test_refusals_for_want_of_room_are_waited_out_and_no_trial_is_lost(store):
     provider = Slow(most=2, wait_s=0.02)
     _, outcome = execute(store, provider, repeats=20)

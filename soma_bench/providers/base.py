@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from soma_bench.errors import ConfigError, ProviderError
 from soma_bench.types import Chunk, Completion, ModelIdentity, ProviderName, Request, Thinking
@@ -95,6 +95,17 @@ def refuse_what_cannot_be_honoured(
             f"is {window}; shorten the prompt or choose a model with a longer context",
             kind="context_too_long",
         )
+
+
+@runtime_checkable
+class TimesTokens(Protocol):
+    """A provider that knows from ``complete`` alone when the first token came.
+
+    Nothing has to be streamed for its sake then: beside a model that has all cores, waking the event
+    loop at each token slows the model itself.
+    """
+
+    complete_times_tokens: bool
 
 
 class Provider(Protocol):

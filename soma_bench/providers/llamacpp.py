@@ -56,6 +56,7 @@ class LlamaCpp:
 
     name: ProviderName = "llamacpp"
     is_local = True
+    complete_times_tokens = True
 
     def __init__(self, *, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()

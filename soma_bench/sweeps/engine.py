@@ -16,6 +16,7 @@ from itertools import groupby
 
 from soma_bench.errors import ProviderError
 from soma_bench.providers import Provider
+from soma_bench.providers.base import TimesTokens
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import Prices
 from soma_bench.providers.transports import CloudTransport, LocalTransport
@@ -268,9 +269,12 @@ class Engine:
         return need_of(trial.target, request, self._prices if capped else None)
 
     async def _answer(self, target: Target, request: Request, provider: Provider) -> Completion:
-        """The whole answer, streamed, because only a stream times the first token."""
+        """The whole answer, streamed where only a stream times the first token."""
         if stays(target, provider):
-            stream = LocalTransport(provider).stream(request)
+            here = LocalTransport(provider)
+            if isinstance(provider, TimesTokens):
+                return await here.complete(request)
+            stream = here.stream(request)
         else:
             cleared = self._guard.clear(request, target, self._plan.sweep.privacy)
             stream = CloudTransport(provider).stream(cleared)

@@ -847,7 +847,7 @@ def test_profile_of_a_solution_loads_and_gives_its_reasons(tmp_path: Path) -> No
         "best mean accuracy 0.90 [0.80, 1.00] of 2 targets, p50 2.0 s; fallback llamacpp:b 0.80"
     )
     assert loaded.routing["radiologist"].reason == (
-        "accuracy 0.90 [0.80, 1.00], 1 of 3 targets have more (claude:c 0.95), p50 2.0 s;"
+        "accuracy 0.90 [0.80, 1.00], 1 of 3 targets has more (claude:c 0.95), p50 2.0 s;"
         " fallback llamacpp:b 0.80"
     )
 

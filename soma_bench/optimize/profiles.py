@@ -96,7 +96,8 @@ def route_reason(choice: Choice, evidence: Sequence[Evidence]) -> str:
     place = f"of {len(rows)} targets" if len(rows) > 1 else "of the only target"
     if better:
         best = max(better, key=lambda row: (row.quality, row.target))
-        standing = f"{_quality(primary)}, {len(better)} {place} have more ({_brief(best)})"
+        have = "has" if len(better) == 1 else "have"
+        standing = f"{_quality(primary)}, {len(better)} {place} {have} more ({_brief(best)})"
     else:
         shared = f", shared with {equal}" if equal else ""
         standing = f"best mean {_quality(primary)} {place}{shared}"

@@ -88,7 +88,8 @@ def _draw_line(axes: Axes, place: int, effect: Effect, look: Look) -> None:
 
 
 def _change(seconds: float) -> str:
-    return f"{seconds:+.1f} s".replace("-", "\N{MINUS SIGN}")
+    # No zero is shown as less than nothing.
+    return f"{round(seconds, 1) or 0.0:+.1f} s".replace("-", "\N{MINUS SIGN}")
 
 
 def _title(setting: Setting, rows: Sequence[Effect]) -> str:

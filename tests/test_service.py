@@ -632,13 +632,16 @@ def test_the_order_of_the_stages_is_that_of_the_profile_that_is_taken():
     with served(model(), profile(pipeline="sequential"), local_parallel=2) as service:
         save_profile(profile(pipeline="parallel"), service.path)
         held = service.hold("radiologist")
+        beside = False
         with (
             service.client() as client,
             client.stream("POST", "/medical_report_stream", json=report_body()) as response,
         ):
             for event in parsed(response.iter_lines()):
                 if event["type"] == "log" and event["agent"] == "PathologistAgent":
-                    service.release(held)  # side by side, for else it would wait for the other
+                    beside = beside or not held.is_set()
+                    service.release(held)
+    assert beside, "one after the other it would have waited for the Radiologist"
 
 
 def test_a_picture_whose_pixels_are_broken_is_a_400_and_in_a_stream_an_error(shared):

@@ -126,17 +126,28 @@ def with_door(api: ASGIApp, service: Service) -> ASGIApp:
 
 def _routes(service: Service) -> APIRouter:
     router = APIRouter(route_class=JsonRoute)
+    _add_reports(router, service)
+    _add_talk(router, service)
+    _add_sessions(router, service)
+    _add_state(router, service)
+    return router
 
-    def stream(work: Work, conversation: Conversation) -> EventStream:
-        return EventStream(
-            work,
-            first={"type": "session", "sessionId": conversation.id},
-            session_id=conversation.id,
-            jobs=service.jobs,
-            rush=service.rush,
-            workroom=service.workroom,
-            heartbeat_s=service.settings.heartbeat_s,
-        )
+
+def _stream(service: Service, work: Work, conversation: Conversation) -> EventStream:
+    """What a conversation's work tells, as it tells it."""
+    return EventStream(
+        work,
+        first={"type": "session", "sessionId": conversation.id},
+        session_id=conversation.id,
+        jobs=service.jobs,
+        rush=service.rush,
+        workroom=service.workroom,
+        heartbeat_s=service.settings.heartbeat_s,
+    )
+
+
+def _add_reports(router: APIRouter, service: Service) -> None:
+    """Reports on a picture."""
 
     @router.post("/medical_report_init", responses=_errors(400, 413, 415, 422, 500, 503))
     async def medical_report_init(body: ReportBody, request: Request) -> ReportAnswer:
@@ -155,7 +166,13 @@ def _routes(service: Service) -> APIRouter:
     async def medical_report_stream(body: ReportBody) -> EventStream:
         """A report, with its progress as server-sent events."""
         conversation = reports.open_case(service, read_request(body))
-        return stream(partial(reports.analyse_streaming, service, conversation), conversation)
+        return _stream(
+            service, partial(reports.analyse_streaming, service, conversation), conversation
+        )
+
+
+def _add_talk(router: APIRouter, service: Service) -> None:
+    """Messages on a report."""
 
     @router.post(
         "/chat_stream",
@@ -169,7 +186,7 @@ def _routes(service: Service) -> APIRouter:
         async def work(emit: Any) -> None:
             await talk.chat(service, conversation, body, emit)
 
-        return stream(work, conversation)
+        return _stream(service, work, conversation)
 
     @router.post("/medical_report_rein", responses=_errors(400, 409, 413, 415, 422, 500, 503))
     async def medical_report_rein(body: FeedbackBody, request: Request) -> FeedbackAnswer:
@@ -179,6 +196,10 @@ def _routes(service: Service) -> APIRouter:
         return await _while_connected(
             service, request, conversation, work, failed="Failed to process feedback"
         )
+
+
+def _add_sessions(router: APIRouter, service: Service) -> None:
+    """Sessions, by their ids."""
 
     @router.get("/session/{session_id}", responses=_errors(404, 422))
     async def session(session_id: _SessionId) -> SessionAnswer:
@@ -197,6 +218,10 @@ def _routes(service: Service) -> APIRouter:
             raise RequestError("Session not found", status=404)
         service.jobs.cancel(session_id, SESSION_CLOSED)
         return MessageAnswer(message="Session closed")
+
+
+def _add_state(router: APIRouter, service: Service) -> None:
+    """The state of the service itself."""
 
     @router.get("/health", responses=_errors())
     async def health() -> HealthAnswer:
@@ -221,8 +246,6 @@ def _routes(service: Service) -> APIRouter:
         service.metrics.sessions.set(len(service.sessions))
         service.metrics.open.set(len(service.jobs))
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
-
-    return router
 
 
 async def _while_connected(

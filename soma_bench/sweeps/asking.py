@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from soma_bench.errors import ProviderError
+from soma_bench.providers.base import Provider, TimesTokens
+from soma_bench.providers.transports import LocalTransport
 from soma_bench.sweeps.machine import MachineLoad
-from soma_bench.types import Chunk, Completion
+from soma_bench.types import Chunk, Completion, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,19 @@ class Watched(Completion):
     load: MachineLoad
     memory_bytes: int | None
     """Measured memory of the model there; None where it cannot be measured."""
+
+
+async def asked_here(provider: Provider, request: Request) -> Completion:
+    """The whole answer of a model on one's own machine, with the time of its first token.
+
+    Raises:
+        PrivacyError: the provider's models run elsewhere.
+        ProviderError: there is no whole answer.
+    """
+    transport = LocalTransport(provider)
+    if isinstance(provider, TimesTokens):
+        return await transport.complete(request)
+    return await whole(provider.name, transport.stream(request))
 
 
 async def whole(provider: str, stream: AsyncIterator[Chunk]) -> Completion:

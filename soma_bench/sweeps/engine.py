@@ -16,12 +16,11 @@ from itertools import groupby
 
 from soma_bench.errors import ProviderError
 from soma_bench.providers import Provider
-from soma_bench.providers.base import TimesTokens
 from soma_bench.providers.pool import ProviderPool
 from soma_bench.providers.prices import Prices
 from soma_bench.providers.transports import CloudTransport, LocalTransport
 from soma_bench.routing.privacy import Guard, stays
-from soma_bench.sweeps.asking import Watched, whole
+from soma_bench.sweeps.asking import Watched, asked_here, whole
 from soma_bench.sweeps.control import Control
 from soma_bench.sweeps.ended import Rows
 from soma_bench.sweeps.lane import LONGEST_WAIT_S, Lane, Turn
@@ -271,14 +270,9 @@ class Engine:
     async def _answer(self, target: Target, request: Request, provider: Provider) -> Completion:
         """The whole answer, streamed where only a stream times the first token."""
         if stays(target, provider):
-            here = LocalTransport(provider)
-            if isinstance(provider, TimesTokens):
-                return await here.complete(request)
-            stream = here.stream(request)
-        else:
-            cleared = self._guard.clear(request, target, self._plan.sweep.privacy)
-            stream = CloudTransport(provider).stream(cleared)
-        return await whole(provider.name, stream)
+            return await asked_here(provider, request)
+        cleared = self._guard.clear(request, target, self._plan.sweep.privacy)
+        return await whole(provider.name, CloudTransport(provider).stream(cleared))
 
 
 def _worth_another(error: ProviderError, tries: int) -> bool:

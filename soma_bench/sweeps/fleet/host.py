@@ -18,9 +18,9 @@ from soma_bench.errors import ConfigError, PrivacyError, ProviderError, SomaErro
 from soma_bench.providers import backend_from_environment
 from soma_bench.providers.base import Capabilities
 from soma_bench.providers.pool import ProviderPool
-from soma_bench.providers.transports import CloudTransport, LocalTransport
+from soma_bench.providers.transports import CloudTransport
 from soma_bench.routing.privacy import Guard, stays
-from soma_bench.sweeps.asking import Watched, whole
+from soma_bench.sweeps.asking import Watched, asked_here, whole
 from soma_bench.sweeps.environment import describe_environment
 from soma_bench.sweeps.machine import Watch
 from soma_bench.types import (
@@ -150,7 +150,7 @@ async def answer(name: ProviderName, request: Request, level: PrivacyLevel) -> W
     target = Target(name, request.model, request.thinking)
     watch = Watch(name)
     if stays(target, provider):
-        stream = LocalTransport(provider).stream(request)
+        completion = await asked_here(provider, request)
     elif level != "open":
         raise PrivacyError(
             f"{target}: nothing was sent: a worker's calls to a cloud are for open cases, and this"
@@ -158,8 +158,7 @@ async def answer(name: ProviderName, request: Request, level: PrivacyLevel) -> W
         )
     else:
         cleared = Guard(_OnlyOpen()).clear(request, target, level)
-        stream = CloudTransport(provider).stream(cleared)
-    completion = await whole(name, stream)
+        completion = await whole(name, CloudTransport(provider).stream(cleared))
     parts = {part: getattr(completion, part) for part in completion.__dataclass_fields__}
     return Watched(
         **parts, load=watch.stop(), memory_bytes=await provider.memory_bytes(request.model)
